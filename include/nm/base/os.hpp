@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// All of the operating system that pipes and switches need: descriptors, mappings, memfd, eventfd, membarrier.
+// Nothing here is on a packet's road.
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <linux/membarrier.h>
+#include <string>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <utility>
+
+#include "nm/result.hpp"
+
+namespace nm::base {
+
+/// Owns one file descriptor. Everything nm leaves in the kernel hangs on one of these, so that a kill -9 leaves nothing.
+class unique_fd {
+public:
+    unique_fd() noexcept = default;
+    explicit unique_fd(int fd) noexcept : fd_(fd) {}
+    unique_fd(unique_fd&& other) noexcept : fd_(other.release()) {}
+    unique_fd& operator=(unique_fd&& other) noexcept {
+        if (this != &other) reset(other.release());
+        return *this;
+    }
+    unique_fd(const unique_fd&) = delete;
+    unique_fd& operator=(const unique_fd&) = delete;
+    ~unique_fd() { reset(); }
+
+    [[nodiscard]] int get() const noexcept { return fd_; }
+    explicit operator bool() const noexcept { return fd_ >= 0; }
+    int release() noexcept { return std::exchange(fd_, -1); }
+    void reset(int fd = -1) noexcept {
+        if (fd_ >= 0) ::close(fd_);
+        fd_ = fd;
+    }
+
+private:
+    int fd_ = -1;
+};
+
+/// Owns one mmap.
+class mapping {
+public:
+    mapping() noexcept = default;
+    mapping(void* data, std::size_t size) noexcept : data_(data), size_(size) {}
+    mapping(mapping&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    mapping& operator=(mapping&& other) noexcept {
+        if (this != &other) {
+            reset();
+            data_ = std::exchange(other.data_, nullptr);
+            size_ = std::exchange(other.size_, 0);
+        }
+        return *this;
+    }
+    mapping(const mapping&) = delete;
+    mapping& operator=(const mapping&) = delete;
+    ~mapping() { reset(); }
+
+    [[nodiscard]] std::byte* data() const noexcept { return static_cast<std::byte*>(data_); }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    explicit operator bool() const noexcept { return data_ != nullptr; }
+    void reset() noexcept {
+        if (data_ != nullptr) ::munmap(data_, size_);
+        data_ = nullptr;
+        size_ = 0;
+    }
+
+private:
+    void* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+[[nodiscard]] inline std::string errno_text(int error_number) {
+    return std::error_code(error_number, std::generic_category()).message();
+}
+
+/// `flags` are mmap's (MAP_SHARED, MAP_HUGETLB ...); `fd` may be -1 for anonymous memory.
+[[nodiscard]] inline result<mapping> map(std::size_t size, int flags, int fd = -1, off_t offset = 0) {
+    void* p = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+    if (p == MAP_FAILED)
+        return fail(errno, "cannot map " + std::to_string(size) + " bytes of memory: " + errno_text(errno));
+    return mapping(p, size);
+}
+
+[[nodiscard]] inline result<unique_fd> make_eventfd() {
+    unique_fd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!fd) return fail(errno, "cannot make an eventfd: " + errno_text(errno) + " (raise `ulimit -n`?)");
+    return fd;
+}
+
+/// A saturated eventfd answers EAGAIN, and is readable, which is all that a wake-up wants.
+inline void eventfd_signal(int fd) noexcept {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto n = ::write(fd, &one, sizeof one);
+}
+
+inline void eventfd_clear(int fd) noexcept {
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto n = ::read(fd, &count, sizeof count);
+}
+
+/// The slow half of an asymmetric barrier: after it returns, every other running thread of this process has passed a
+/// full barrier. Who is about to sleep pays, so that who publishes does not (docs/memory-order.md, W). Returns false
+/// where the kernel cannot do it; then both halves must use a real fence.
+[[nodiscard]] inline bool membarrier_heavy() noexcept {
+    return ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+/// Once per process before membarrier_heavy (repeating it is harmless).
+[[nodiscard]] inline bool membarrier_register() noexcept {
+    return ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+}  // namespace nm::base
