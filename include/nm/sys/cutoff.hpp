@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// Disconnects the host stack from an interface while a port is open on it (netmap(4): "the data path is disconnected
+// from the host stack"). Held by descriptors alone, so that it ends with the process, however that dies.
+
+#include <optional>
+
+#include "nm/base/os.hpp"
+#include "nm/result.hpp"
+#include "nm/sys/link.hpp"
+
+namespace nm::sys {
+
+struct cutoff_options {
+    bool ingress = true;
+    bool egress = true;
+    /// Only the frames that arrive on this receive queue. Egress has no queue yet where it could be stopped, so it
+    /// cannot be asked for together with a queue.
+    std::optional<unsigned> queue;
+};
+
+/// Frames sent by AF_XDP, and by AF_PACKET with PACKET_QDISC_BYPASS, do not pass the egress hook; AF_PACKET and XDP
+/// receive before the ingress hook: only the stack is deaf and dumb.
+class cutoff {
+public:
+    [[nodiscard]] static result<cutoff> open(const link_info& link, const cutoff_options& options) noexcept;
+    /// "nf_tables" or "tcx"
+    [[nodiscard]] const char* how() const noexcept { return table_ ? "nf_tables" : "tcx"; }
+
+private:
+    base::unique_fd table_;  // the netlink socket that owns the table
+    base::unique_fd ingress_;
+    base::unique_fd egress_;
+};
+
+}  // namespace nm::sys

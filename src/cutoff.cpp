@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+#include "nm/sys/cutoff.hpp"
+
+#include <arpa/inet.h>
+#include <array>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "bpf.hpp"
+#include "netlink.hpp"
+
+namespace nm::sys {
+namespace {
+
+constexpr std::uint32_t netdev_ingress = 0;
+constexpr std::uint32_t netdev_egress = 1;
+
+/// The port id of the socket that owns the table tells apart two ports of one process.
+std::string table_name(int socket) {
+    sockaddr_nl own{};
+    socklen_t size = sizeof own;
+    (void)::getsockname(socket, reinterpret_cast<sockaddr*>(&own), &size);
+    return "nm_" + std::to_string(::getpid()) + "_" + std::to_string(own.nl_pid);
+}
+
+nfgenmsg family(std::uint8_t f, std::uint16_t resource = 0) {
+    nfgenmsg g{};
+    g.nfgen_family = f;
+    g.version = NFNETLINK_V0;
+    g.res_id = htons(resource);
+    return g;
+}
+
+constexpr std::uint16_t nft(int type) { return static_cast<std::uint16_t>((NFNL_SUBSYS_NFTABLES << 8) | type); }
+
+void put_chain(netlink::message& m, std::uint32_t seq, const std::string& table, const char* name, std::uint32_t hook,
+               const std::string& device) {
+    m.begin(nft(NFT_MSG_NEWCHAIN), NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, seq, family(NFPROTO_NETDEV));
+    m.put_string(NFTA_CHAIN_TABLE, table);
+    m.put_string(NFTA_CHAIN_NAME, name);
+    const auto nest = m.nest(NFTA_CHAIN_HOOK);
+    m.put_u32(NFTA_HOOK_HOOKNUM, htonl(hook));
+    m.put_u32(NFTA_HOOK_PRIORITY, htonl(static_cast<std::uint32_t>(-500)));  // before everybody else's chains
+    m.put_string(NFTA_HOOK_DEV, device);
+    m.end_nest(nest);
+    m.put_u32(NFTA_CHAIN_POLICY, htonl(NF_DROP));
+    m.put_string(NFTA_CHAIN_TYPE, "filter");
+    m.end();
+}
+
+int make_table(base::unique_fd& out, const link_info& link, const cutoff_options& o) noexcept {
+    auto fd = netlink::open(NETLINK_NETFILTER);
+    if (!fd) return fd.error().code.value();
+    const auto table = table_name(fd->get());
+    netlink::message m;
+    m.begin(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 1, family(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+    m.end();
+    m.begin(nft(NFT_MSG_NEWTABLE), NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, 2, family(NFPROTO_NETDEV));
+    m.put_string(NFTA_TABLE_NAME, table);
+    m.put_u32(NFTA_TABLE_FLAGS, htonl(NFT_TABLE_F_OWNER));
+    m.end();
+    int answers = 1;
+    if (o.ingress) put_chain(m, 3, table, "ingress", netdev_ingress, link.name), ++answers;
+    if (o.egress) put_chain(m, 4, table, "egress", netdev_egress, link.name), ++answers;
+    m.begin(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 5, family(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+    m.end();
+    const int e = netlink::transact(fd->get(), m, answers, [](const auto&...) {});
+    if (e == 0) out = std::move(*fd);
+    return e;
+}
+
+int link_tcx(base::unique_fd& out, const link_info& link, int attach_type, std::optional<unsigned> queue) noexcept {
+    constexpr std::int32_t drop = 2;
+    constexpr std::int32_t next = -1;
+    // A skb's queue_mapping at ingress is the receive queue plus one, zero where the driver recorded none.
+    const std::array<bpf_insn, 5> of_queue{
+        bpf::load_u32(2, 1, offsetof(__sk_buff, queue_mapping)),
+        bpf::mov_imm(0, next),
+        bpf::jump_if_not_equal(2, static_cast<std::int32_t>(queue.value_or(0) + 1), 1),
+        bpf::mov_imm(0, drop),
+        bpf::exit_program(),
+    };
+    const std::array<bpf_insn, 2> all{bpf::mov_imm(0, drop), bpf::exit_program()};
+    const auto code = queue ? std::span<const bpf_insn>(of_queue) : std::span<const bpf_insn>(all);
+    const auto program = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "nm_cutoff", code);
+    if (!program) return errno;
+    out = bpf::link(program.get(), link.index, attach_type, 0);
+    return out ? 0 : errno;
+}
+
+}  // namespace
+
+result<cutoff> cutoff::open(const link_info& link, const cutoff_options& o) noexcept {
+    cutoff c;
+    const auto what = "cannot cut the host's stack off from " + link.name + ": ";
+    if (o.queue && o.egress)
+        return fail(EINVAL, what + "what the stack sends has no queue yet where it could be stopped; ask for ingress only");
+    if (!o.queue) {
+        const int e = make_table(c.table_, link, o);
+        if (e == 0) return c;
+        if (e == EPERM || e == EACCES)
+            return fail(e, what + base::errno_text(e) + "; it needs CAP_NET_ADMIN: run as root, or in a namespace of your own (unshare -Urn)");
+    }
+    int e = o.ingress ? link_tcx(c.ingress_, link, bpf::tcx_ingress, o.queue) : 0;
+    if (e == 0 && o.egress) e = link_tcx(c.egress_, link, bpf::tcx_egress, {});
+    if (e == 0) return c;
+    if (e == EPERM || e == EACCES)
+        return fail(e, what + base::errno_text(e) + "; a tcx program needs CAP_BPF and CAP_NET_ADMIN: run as root");
+    if (o.queue)
+        return fail(e, what + base::errno_text(e) + "; one queue alone needs a tcx program (Linux 6.6 or newer): open the whole interface");
+    return fail(e, what + base::errno_text(e) +
+                       "; it needs nf_tables with the netdev family (Linux 5.17 for egress; `modprobe nf_tables`) or tcx (Linux 6.6)");
+}
+
+}  // namespace nm::sys

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+#include "nm/sys/packet.hpp"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+#include <vector>
+
+namespace nm::sys {
+namespace {
+
+constexpr std::size_t control_bytes = CMSG_SPACE(sizeof(tpacket_auxdata));
+
+bool set_option(int fd, int level, int option, int value) noexcept {
+    return ::setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
+int only_queue(int fd, unsigned queue) noexcept {
+    // queue_mapping of a received frame is the queue plus one; a driver that records none leaves zero, which is queue 0.
+    const auto other = queue == 0 ? 0U : queue + 1;
+    std::array<sock_filter, 5> code{{
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_QUEUE)},
+        {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, queue + 1},
+        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, other},
+        {BPF_RET | BPF_K, 0, 0, 0xffffffffU},
+        {BPF_RET | BPF_K, 0, 0, 0},
+    }};
+    sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
+    return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : errno;
+}
+
+void size_buffer(int fd, int forced, int asked, int bytes) noexcept {
+    if (!set_option(fd, SOL_SOCKET, forced, bytes)) (void)set_option(fd, SOL_SOCKET, asked, bytes);
+}
+
+}  // namespace
+
+result<packet_socket> packet_socket::open(const packet_options& o) noexcept {
+    const auto what = "cannot open an AF_PACKET socket on " + o.link->name + ": ";
+    // Protocol 0: nothing is received before the socket is bound to its interface.
+    packet_socket s;
+    s.fd_.reset(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!s.fd_) {
+        const int e = errno;
+        if (e == EPERM || e == EACCES)
+            return fail(e, what + base::errno_text(e) + "; it needs CAP_NET_RAW: run as root, or in a namespace of your own (unshare -Urn)");
+        return fail(e, what + base::errno_text(e));
+    }
+    const int fd = s.fd();
+    const auto need = [&](int option, const char* name) -> result<void> {
+        if (set_option(fd, SOL_PACKET, option, 1)) return {};
+        return fail(errno, what + "the kernel refused " + name + ": " + base::errno_text(errno));
+    };
+    if (auto r = need(PACKET_VNET_HDR, "PACKET_VNET_HDR"); !r) return forward_error(r);
+    if (auto r = need(PACKET_AUXDATA, "PACKET_AUXDATA"); !r) return forward_error(r);
+    if (auto r = need(PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING (Linux 4.20)"); !r) return forward_error(r);
+    if (auto r = need(PACKET_QDISC_BYPASS, "PACKET_QDISC_BYPASS"); !r) return forward_error(r);
+    size_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, o.receive_buffer);
+    size_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, o.send_buffer);
+    if (o.queue) {
+        if (const int e = only_queue(fd, *o.queue); e != 0)
+            return fail(e, what + "cannot filter for queue " + std::to_string(*o.queue) + ": " + base::errno_text(e));
+    }
+    sockaddr_ll address{};
+    address.sll_family = AF_PACKET;
+    address.sll_protocol = htons(ETH_P_ALL);
+    address.sll_ifindex = static_cast<int>(o.link->index);
+    if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        const int e = errno;
+        if (e == ENETDOWN) return fail(e, what + "it is down; run `ip link set " + o.link->name + " up`");
+        return fail(e, what + base::errno_text(e));
+    }
+    if (o.promiscuous) {
+        packet_mreq m{};
+        m.mr_ifindex = static_cast<int>(o.link->index);
+        m.mr_type = PACKET_MR_PROMISC;
+        if (::setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m, sizeof m) != 0)
+            return fail(errno, what + "cannot make it promiscuous: " + base::errno_text(errno));
+    }
+    return s;
+}
+
+std::uint64_t packet_socket::kernel_drops() noexcept {
+    tpacket_stats s{};
+    socklen_t size = sizeof s;
+    // Reading the statistics resets them.
+    if (::getsockopt(fd(), SOL_PACKET, PACKET_STATISTICS, &s, &size) == 0) drops_ += s.tp_drops;
+    return drops_;
+}
+
+struct packet_batch::memory {
+    std::vector<mmsghdr> messages;
+    std::vector<iovec> iov;
+    std::vector<std::array<std::byte, vnet_header_bytes>> headers;
+    std::vector<std::byte> control;
+};
+
+packet_batch::packet_batch(packet_batch&&) noexcept = default;
+packet_batch& packet_batch::operator=(packet_batch&&) noexcept = default;
+packet_batch::~packet_batch() = default;
+
+packet_batch::packet_batch(direction d, unsigned frames, unsigned pieces)
+    : memory_(std::make_unique<memory>()), frames_(frames), pieces_(pieces) {
+    memory_->messages.resize(frames);
+    memory_->iov.resize(static_cast<std::size_t>(frames) * (pieces + 1));
+    memory_->headers.resize(frames);
+    if (d == direction::receive) memory_->control.resize(frames * control_bytes);
+    iov_ = memory_->iov.data();
+    for (unsigned m = 0; m < frames; ++m) {
+        auto& h = memory_->messages[m].msg_hdr;
+        h.msg_iov = this->pieces(m) - 1;
+        h.msg_iovlen = 1;
+        *h.msg_iov = {memory_->headers[m].data(), vnet_header_bytes};
+        if (d == direction::receive) h.msg_control = memory_->control.data() + m * control_bytes;
+    }
+}
+
+void packet_batch::set_pieces(unsigned m, unsigned count) noexcept {
+    memory_->messages[m].msg_hdr.msg_iovlen = count + 1;
+}
+
+void packet_batch::set_header(unsigned m, const std::array<std::byte, vnet_header_bytes>& header) noexcept {
+    memory_->headers[m] = header;
+}
+
+int packet_batch::receive(int fd, unsigned count) noexcept {
+    for (unsigned m = 0; m < count; ++m) memory_->messages[m].msg_hdr.msg_controllen = control_bytes;
+    const int n = ::recvmmsg(fd, memory_->messages.data(), count, MSG_DONTWAIT | MSG_TRUNC, nullptr);
+    return n >= 0 ? n : -errno;
+}
+
+int packet_batch::send(int fd, unsigned first, unsigned count) noexcept {
+    const int n = ::sendmmsg(fd, memory_->messages.data() + first, count, MSG_DONTWAIT);
+    return n >= 0 ? n : -errno;
+}
+
+packet_info packet_batch::info(unsigned m) const noexcept {
+    packet_info i;
+    auto& message = memory_->messages[m];
+    if (message.msg_len < vnet_header_bytes) return i;
+    i.len = message.msg_len - static_cast<std::uint32_t>(vnet_header_bytes);
+    i.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
+    i.header = memory_->headers[m];
+    for (cmsghdr* c = CMSG_FIRSTHDR(&message.msg_hdr); c != nullptr; c = CMSG_NXTHDR(&message.msg_hdr, c)) {
+        if (c->cmsg_level != SOL_PACKET || c->cmsg_type != PACKET_AUXDATA) continue;
+        tpacket_auxdata a;
+        std::memcpy(&a, CMSG_DATA(c), sizeof a);
+        if ((a.tp_status & TP_STATUS_VLAN_VALID) == 0) continue;
+        i.tagged = true;
+        i.tci = a.tp_vlan_tci;
+        i.tpid = (a.tp_status & TP_STATUS_VLAN_TPID_VALID) != 0 ? a.tp_vlan_tpid : std::uint16_t{ETH_P_8021Q};
+    }
+    return i;
+}
+
+}  // namespace nm::sys
