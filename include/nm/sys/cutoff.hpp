@@ -17,7 +17,7 @@ struct cutoff_options {
     bool egress = true;
     /// Only the frames that arrive on this receive queue. Egress has no queue yet where it could be stopped, so it
     /// cannot be asked for together with a queue.
-    std::optional<unsigned> queue;
+    std::optional<unsigned> queue{};
 };
 
 /// Frames sent by AF_XDP, and by AF_PACKET with PACKET_QDISC_BYPASS, do not pass the egress hook; AF_PACKET and XDP

@@ -24,7 +24,7 @@ inline constexpr std::size_t packet_max_frame = (std::size_t{1} << 16) + 256;
 struct packet_options {
     const link_info* link = nullptr;
     bool promiscuous = true;
-    std::optional<unsigned> queue;  // only frames received on this queue
+    std::optional<unsigned> queue{};  // only frames received on this queue
     int receive_buffer = 32 << 20;  // as much of it as the kernel lets us have
     int send_buffer = 8 << 20;
 };
