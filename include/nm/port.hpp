@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <concepts>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "nm/context.hpp"
+#include "nm/port_memory.hpp"
+#include "nm/sync.hpp"
+
+namespace nm {
+
+/// What an open port is, behind its handles: rings over one region. Backends derive from it and add fd(), arm() and
+/// status().
+template <class TxBackend, class RxBackend>
+struct port_state {
+    using tx_ring_type = tx_ring<TxBackend>;
+    using rx_ring_type = rx_ring<RxBackend>;
+
+    port_info info;
+    region_ptr memory;
+    port_memory rings;
+    std::vector<tx_ring_type> tx;
+    std::vector<rx_ring_type> rx;
+    std::atomic<unsigned> users = 0;
+    std::atomic<bool> exclusive = false;
+};
+
+/// A port in the user's hand: movable, closes on destruction. Several handles may share one port (a second open in the
+/// same program); who uses which ring when is then for the user to order, as netmap(4) says.
+template <class State>
+class port_handle {
+public:
+    using tx_ring_type = typename State::tx_ring_type;
+    using rx_ring_type = typename State::rx_ring_type;
+
+    port_handle(port_handle&& o) noexcept { take(o); }
+    port_handle& operator=(port_handle&& o) noexcept {
+        if (this != &o) {
+            close();
+            take(o);
+        }
+        return *this;
+    }
+    port_handle(const port_handle&) = delete;
+    port_handle& operator=(const port_handle&) = delete;
+    ~port_handle() { close(); }
+
+    [[nodiscard]] index_t num_tx_rings() const noexcept { return tx_count_; }
+    [[nodiscard]] index_t num_rx_rings() const noexcept { return rx_count_; }
+    [[nodiscard]] tx_ring_type& tx(index_t i = 0) noexcept { return state_->tx[tx_first_ + i]; }
+    [[nodiscard]] rx_ring_type& rx(index_t i = 0) noexcept { return state_->rx[rx_first_ + i]; }
+
+    [[nodiscard]] nm::region& region() const noexcept { return *state_->memory; }
+    [[nodiscard]] const region_ptr& memory() const noexcept { return state_->memory; }
+    /// netmap's netmap_if of this port; all offsets in it are relative to it.
+    [[nodiscard]] interface* nifp() const noexcept { return state_->rings.nifp(); }
+    [[nodiscard]] const std::string& name() const noexcept { return state_->info.name; }
+    [[nodiscard]] const std::string& mode() const noexcept { return state_->info.mode; }
+    [[nodiscard]] const port_info& info() const noexcept { return state_->info; }
+    [[nodiscard]] bool no_tx_poll() const noexcept { return no_tx_poll_; }
+    [[nodiscard]] bool do_rx_poll() const noexcept { return do_rx_poll_; }
+
+    /// Sums over this handle's rings.
+    [[nodiscard]] counters tx_stats() noexcept {
+        counters sum;
+        for (index_t i = 0; i < tx_count_; ++i) sum += tx(i).stats();
+        return sum;
+    }
+    [[nodiscard]] counters rx_stats() noexcept {
+        counters sum;
+        for (index_t i = 0; i < rx_count_; ++i) sum += rx(i).stats();
+        return sum;
+    }
+
+    /// Readable (POLLIN) when there is work in a direction that was armed; never anything else. For poll, select, epoll
+    /// level or edge, io_uring, asio.
+    [[nodiscard]] int fd() const noexcept { return state_->fd(); }
+    /// Before sleeping on fd(): which directions should wake. Looks again, and leaves fd() readable when there is work
+    /// already. A sync disarms.
+    void arm(events e) noexcept { state_->arm(e); }
+    /// An error when the port can do no more: link gone, peer dead.
+    [[nodiscard]] result<void> status() { return state_->status(); }
+
+    void close() noexcept {
+        if (!state_) return;
+        if (exclusive_) state_->exclusive = false;
+        --state_->users;
+        state_.reset();
+        tx_count_ = rx_count_ = 0;
+    }
+    explicit operator bool() const noexcept { return state_ != nullptr; }
+    [[nodiscard]] State& state() noexcept { return *state_; }
+
+protected:
+    port_handle(std::shared_ptr<State> state, const port_spec& spec, const open_options& o)
+        : state_(std::move(state)), exclusive_(spec.exclusive || o.exclusive), no_tx_poll_(o.no_tx_poll),
+          do_rx_poll_(o.do_rx_poll) {
+        tx_count_ = static_cast<index_t>(state_->tx.size());
+        rx_count_ = static_cast<index_t>(state_->rx.size());
+        if (spec.mode == ring_mode::one) {
+            // netmap: the direction that has fewer rings uses its first.
+            tx_first_ = spec.ring < tx_count_ ? spec.ring : 0;
+            rx_first_ = spec.ring < rx_count_ ? spec.ring : 0;
+            tx_count_ = rx_count_ = 1;
+        }
+        if (spec.rx_only) tx_count_ = 0;
+        if (spec.tx_only) rx_count_ = 0;
+        ++state_->users;
+        if (exclusive_) state_->exclusive = true;
+    }
+
+    /// Whether one more open of an open port is allowed.
+    [[nodiscard]] static result<void> may_share(const State& s, const port_spec& spec, const open_options& o) {
+        if (s.users == 0) return {};
+        if (s.exclusive) return fail(EBUSY, s.info.name + " is open with /x: nobody else may open it until it is closed");
+        if (spec.exclusive || o.exclusive)
+            return fail(EBUSY, s.info.name + " is open already; /x wants it alone");
+        return {};
+    }
+    [[nodiscard]] static result<void> has_ring(const State& s, const port_spec& spec) {
+        const auto n = std::max(s.tx.size(), s.rx.size());
+        if (spec.mode == ring_mode::one && spec.ring >= n)
+            return fail(EINVAL, s.info.name + " has " + std::to_string(n) + " ring(s): there is no ring " +
+                                    std::to_string(spec.ring));
+        return {};
+    }
+
+private:
+    void take(port_handle& o) noexcept {
+        state_ = std::move(o.state_);
+        tx_first_ = o.tx_first_;
+        rx_first_ = o.rx_first_;
+        tx_count_ = std::exchange(o.tx_count_, 0);
+        rx_count_ = std::exchange(o.rx_count_, 0);
+        exclusive_ = o.exclusive_;
+        no_tx_poll_ = o.no_tx_poll_;
+        do_rx_poll_ = o.do_rx_poll_;
+    }
+
+    std::shared_ptr<State> state_;
+    index_t tx_first_ = 0, rx_first_ = 0, tx_count_ = 0, rx_count_ = 0;
+    bool exclusive_ = false, no_tx_poll_ = false, do_rx_poll_ = false;
+};
+
+/// A type that a name can be opened as.
+template <class P>
+concept openable = requires(context& ctx, const port_spec& spec, const open_options& o) {
+    { P::matches(spec) } -> std::same_as<bool>;
+    { P::open(ctx, spec, o) } -> std::same_as<result<P>>;
+    { P::query(ctx, spec, o) } -> std::same_as<result<port_info>>;
+    { P::kind_name } -> std::convertible_to<const char*>;
+};
+
+namespace detail {
+[[nodiscard]] inline result<void> no_backend(std::string_view name, const std::string& kinds) {
+    return fail(ENXIO, "\"" + std::string(name) + "\" is no port that this program can open; it knows " + kinds);
+}
+
+// What the name says wins over what the program asked for.
+[[nodiscard]] inline open_options merged(const port_spec& s, open_options o) {
+    if (s.tx_rings) o.tx_rings = s.tx_rings;
+    if (s.rx_rings) o.rx_rings = s.rx_rings;
+    if (s.tx_slots) o.tx_slots = s.tx_slots;
+    if (s.rx_slots) o.rx_slots = s.rx_slots;
+    if (s.mitigation_us) o.mitigation_ns = *s.mitigation_us * 1000U;
+    return o;
+}
+}  // namespace detail
+
+/// Opens a port of a type known at compile time. An error says what to do.
+template <openable P>
+[[nodiscard]] result<P> try_open(context& ctx, std::string_view name, const open_options& o = {}) {
+    auto spec = parse_port(name);
+    if (!spec) return forward_error(spec);
+    if (!P::matches(*spec)) {
+        auto e = detail::no_backend(name, P::kind_name);
+        return forward_error(e);
+    }
+    const auto guard = ctx.opening();
+    return P::open(ctx, *spec, detail::merged(*spec, o));
+}
+
+/// What the port would be, without opening it.
+template <openable P>
+[[nodiscard]] result<port_info> query(context& ctx, std::string_view name, const open_options& o = {}) {
+    auto spec = parse_port(name);
+    if (!spec) return forward_error(spec);
+    if (!P::matches(*spec)) {
+        auto e = detail::no_backend(name, P::kind_name);
+        return forward_error(e);
+    }
+    return P::query(ctx, *spec, detail::merged(*spec, o));
+}
+
+#if defined(__cpp_exceptions)
+template <class T>
+[[nodiscard]] T value_or_throw(result<T> r) {
+    if (!r) throw std::system_error(r.error().code, r.error().text);
+    return std::move(*r);
+}
+
+/// try_open for who prefers exceptions: std::system_error with errno's code and the sentence.
+template <class P>
+[[nodiscard]] auto open(context& ctx, std::string_view name, const open_options& o = {}) {
+    return value_or_throw(try_open<P>(ctx, name, o));
+}
+#endif
+
+}  // namespace nm

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "nm/cpu.hpp"
+
+namespace nm {
+
+/// Index of a slot in a ring, or of a buffer in a region.
+using index_t = std::uint32_t;
+
+/// netmap_slot, byte for byte (API 14): one buffer of one frame.
+struct slot {
+    std::uint32_t buf_idx;  ///< buffer index in the region; 0 and 1 are reserved
+    std::uint16_t len;      ///< bytes of this fragment; 0 makes the slot a hole: no frame, skipped by everyone
+    std::uint16_t flags;    ///< ns_* below
+    std::uint64_t ptr;      ///< ns_indirect: an address; ns_vnet: a packed virtio-net header; else unused
+};
+static_assert(sizeof(slot) == 16 && alignof(slot) == 8 && std::is_trivially_copyable_v<slot>);
+static_assert(offsetof(slot, buf_idx) == 0 && offsetof(slot, len) == 4 && offsetof(slot, flags) == 6);
+static_assert(offsetof(slot, ptr) == 8);
+
+inline constexpr std::uint16_t ns_buf_changed = 0x0001;  ///< buf_idx is not the one that was here before
+inline constexpr std::uint16_t ns_report = 0x0002;       ///< tell me when this one has been sent
+inline constexpr std::uint16_t ns_forward = 0x0004;      ///< transparent mode: pass to the other endpoint
+inline constexpr std::uint16_t ns_no_learn = 0x0008;     ///< the switch must not learn this source address
+inline constexpr std::uint16_t ns_indirect = 0x0010;     ///< payload at `ptr` (VALE tx only)
+inline constexpr std::uint16_t ns_morefrag = 0x0020;     ///< the frame goes on in the next slot
+inline constexpr std::uint16_t ns_txmon = 0x0040;        ///< monitor: seen on the tx side
+/// nm's own, in the one bit that netmap left free: `ptr` carries the frame's virtio-net header (vnet_hdr.hpp). Only
+/// ports opened with open_options::offloads produce it.
+inline constexpr std::uint16_t ns_vnet = 0x0080;
+
+/// Most slots that one frame may span (NETMAP_MAX_FRAGS).
+inline constexpr index_t max_frags = 64;
+
+/// Slots that the frame still has, this one included (netmap's NS_RFRAGS; VALE rx only).
+[[nodiscard]] constexpr unsigned ns_rfrags(const slot& s) noexcept { return (s.flags >> 8) & 0xffU; }
+
+/// A slot as two words: the unit of every access to one in shared memory.
+struct slot_words {
+    std::uint64_t lo;
+    std::uint64_t hi;
+    friend bool operator==(const slot_words&, const slot_words&) = default;
+};
+
+[[nodiscard]] inline slot_words words(const slot& s) noexcept { return __builtin_bit_cast(slot_words, s); }
+
+/// Single fetch (rule R1): copies a slot out of shared memory with two loads; what is checked afterwards is the copy.
+[[nodiscard]] inline slot load_slot(const slot& shared) noexcept {
+    const auto* w = reinterpret_cast<const u64_alias*>(&shared);
+    const slot_words v{__atomic_load_n(w, __ATOMIC_RELAXED), __atomic_load_n(w + 1, __ATOMIC_RELAXED)};
+    return __builtin_bit_cast(slot, v);
+}
+
+/// Writes a slot only where it differs from what is known to be there: an unwritten line stays shared between the
+/// cores, which is worth 1.8x on a channel (docs/bench.md).
+inline void update_slot(slot& shared, const slot& now, const slot& before) noexcept {
+    auto* w = reinterpret_cast<u64_alias*>(&shared);
+    const slot_words n = words(now);
+    const slot_words b = words(before);
+    if (n.lo != b.lo) __atomic_store_n(w, n.lo, __ATOMIC_RELAXED);
+    if (n.hi != b.hi) __atomic_store_n(w + 1, n.hi, __ATOMIC_RELAXED);
+}
+
+inline void store_slot(slot& shared, const slot& now) noexcept { update_slot(shared, now, load_slot(shared)); }
+
+}  // namespace nm
