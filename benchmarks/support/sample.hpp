@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// What every sample program shares, nm's and the peers' alike, so that a ratio compares two channels and not two ways of
+// measuring: pinned threads, the placement probe, the frame that is filled and read, the timed loop, one JSON line.
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <pthread.h>
+#include <sched.h>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+namespace bench {
+
+inline constexpr std::size_t line_bytes = 64;
+inline constexpr std::size_t frame_bytes = 60;
+inline constexpr double sibling_limit_ns = 40, near_limit_ns = 120;
+
+struct options {
+    std::string work;         ///< which of the program's works to sample
+    std::string mode;         ///< nm's kernel interfaces: the mode to require
+    std::string a, b;         ///< interface names, where a work needs them
+    unsigned batch = 64;
+    unsigned slots = 1024;
+    double seconds = 0.2;
+    double warm_up = 0.05;
+    std::uint64_t packets = 0;  ///< instead of a time: for counting instructions
+    int cpu_a = 0, cpu_b = 1;
+};
+
+[[noreturn]] inline void die(const std::string& text, int code = 1) {
+    std::fprintf(stderr, "%s\n", text.c_str());
+    std::exit(code);
+}
+
+inline options parse(int argc, char** argv) {
+    options o;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view name = argv[i];
+        if (i + 1 == argc) die(std::string(name) + " wants a value", 2);
+        const char* value = argv[++i];
+        const auto number = [&] { return static_cast<unsigned>(std::strtoul(value, nullptr, 10)); };
+        if (name == "--work") o.work = value;
+        else if (name == "--mode") o.mode = value;
+        else if (name == "--a") o.a = value;
+        else if (name == "--b") o.b = value;
+        else if (name == "--batch") o.batch = number();
+        else if (name == "--slots") o.slots = number();
+        else if (name == "--seconds") o.seconds = std::strtod(value, nullptr);
+        else if (name == "--packets") o.packets = std::strtoull(value, nullptr, 10);
+        else if (name == "--cpus") {
+            if (std::sscanf(value, "%d,%d", &o.cpu_a, &o.cpu_b) != 2) die("--cpus wants two numbers: 0,1", 2);
+        } else die("unknown option " + std::string(name), 2);
+    }
+    if (o.batch == 0 || o.batch > 1024) die("--batch must be 1 to 1024", 2);
+    return o;
+}
+
+inline void pin(int cpu) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(static_cast<unsigned>(cpu), &set);
+    if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) != 0)
+        die("cannot pin a thread to CPU " + std::to_string(cpu) + ": two CPUs are needed, name them with --cpus A,B");
+}
+
+inline double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+inline void relax() noexcept { __builtin_ia32_pause(); }
+
+/// One-way cost of handing a cache line to the other CPU and the only honest way to say where the hypervisor has put the
+/// two: median of blocks, since a block in which a thread was preempted says nothing.
+inline double pingpong_ns(const options& o) {
+    constexpr unsigned blocks = 21, rounds = 1000;
+    struct alignas(128) cell {
+        std::atomic<std::uint32_t> turn{0};
+    } shared;
+    std::thread peer([&] {
+        pin(o.cpu_b);
+        for (std::uint32_t i = 0; i < blocks * rounds; ++i) {
+            while (shared.turn.load(std::memory_order_acquire) != 2 * i + 1) {}
+            shared.turn.store(2 * i + 2, std::memory_order_release);
+        }
+    });
+    pin(o.cpu_a);
+    std::array<double, blocks> ns{};
+    std::uint32_t i = 0;
+    for (double& block : ns) {
+        const double start = now();
+        for (unsigned r = 0; r < rounds; ++r, ++i) {
+            shared.turn.store(2 * i + 1, std::memory_order_release);
+            while (shared.turn.load(std::memory_order_acquire) != 2 * i + 2) {}
+        }
+        block = (now() - start) * 1e9 / (2.0 * rounds);
+    }
+    peer.join();
+    std::nth_element(ns.begin(), ns.begin() + blocks / 2, ns.end());
+    return ns[blocks / 2];
+}
+
+/// All 60 bytes are written: a sequence number and a constant tail.
+[[gnu::always_inline]] inline void fill_frame(void* data, std::uint64_t sequence) noexcept {
+    static constexpr std::array<std::uint64_t, 8> tail{1, 2, 3, 4, 5, 6, 7, 8};
+    std::memcpy(data, &sequence, 8);
+    std::memcpy(static_cast<char*>(data) + 8, tail.data(), frame_bytes - 8);
+}
+
+/// All 60 bytes are read; returns their sum by words.
+[[gnu::always_inline]] inline std::uint64_t read_frame(const void* data) noexcept {
+    std::array<std::uint64_t, 7> words{};
+    std::uint32_t last = 0;
+    std::memcpy(words.data(), data, 56);
+    std::memcpy(&last, static_cast<const char*>(data) + 56, 4);
+    std::uint64_t sum = last;
+    for (const auto w : words) sum += w;
+    return sum;
+}
+
+/// What read_frame must have added up to over `frames` frames that arrived whole, each once: a channel that is fast
+/// because it loses or repeats something is found out.
+inline std::uint64_t expected_sum(std::uint64_t frames) noexcept {
+    const std::uint64_t sequences = frames % 2 == 0 ? frames / 2 * (frames - 1) : (frames - 1) / 2 * frames;
+    return sequences + frames * (1 + 2 + 3 + 4 + 5 + 6 + 7);
+}
+
+/// Lengths of the works that move slots only: in rings of 1024 each slot has another one every time round. With the same
+/// length again, a channel that compares before it writes would have nothing to hand over but an index.
+[[gnu::always_inline]] inline std::uint16_t slot_length(std::uint64_t sequence) noexcept {
+    return static_cast<std::uint16_t>(frame_bytes + ((sequence + (sequence >> 10)) & 0xff));
+}
+inline std::uint64_t expected_lengths(std::uint64_t slots) noexcept {
+    std::uint64_t sum = 0;
+    for (std::uint64_t i = slots & ~std::uint64_t{0x3ffff}; i < slots; ++i) sum += slot_length(i);
+    const std::uint64_t rounds = slots >> 18;  // after 2^18 slots the lengths repeat
+    for (std::uint64_t i = 0; i < 0x40000; ++i) sum += rounds * slot_length(i);
+    return sum;
+}
+
+/// What one of the two threads counts, on lines of its own: side by side on a stack the two would share one.
+struct alignas(256) tally {
+    std::uint64_t packets = 0, sum = 0;
+};
+
+/// The timed part of one thread: `step()` returns the packets it moved. The clock is read once in a few thousand packets;
+/// the rate is the median of ten slices, so that one preemption does not decide it.
+template <class Step>
+double timed_rate(const options& o, Step&& step) {
+    const auto run_for = [&](double seconds) {
+        const double start = now();
+        double t = start;
+        std::uint64_t packets = 0;
+        do {
+            std::uint64_t chunk = 0;
+            for (unsigned idle = 0; chunk < 4096 && idle < 4096;) {
+                const std::uint64_t n = step();
+                chunk += n;
+                if (n == 0) ++idle, relax();
+            }
+            packets += chunk;
+            t = now();
+        } while (t - start < seconds);
+        return static_cast<double>(packets) / (t - start);
+    };
+    run_for(o.warm_up);
+    std::array<double, 10> slices{};
+    for (double& rate : slices) rate = run_for(o.seconds / static_cast<double>(slices.size()));
+    std::sort(slices.begin(), slices.end());
+    return (slices[4] + slices[5]) / 2;
+}
+
+/// Producer and consumer on two pinned threads; the rate is the consumer's. `enter(cpu)` lets DPDK register the thread.
+template <class Produce, class Consume, class Enter>
+double channel_rate(const options& o, Produce&& produce, Consume&& consume, Enter&& enter) {
+    alignas(128) std::atomic<bool> stop{false};
+    std::thread producer([&] {
+        pin(o.cpu_a);
+        enter();
+        while (!stop.load(std::memory_order_relaxed))
+            if (produce() == 0) relax();
+    });
+    pin(o.cpu_b);
+    enter();
+    const double rate = timed_rate(o, consume);
+    stop.store(true, std::memory_order_relaxed);
+    producer.join();
+    return rate;
+}
+
+template <class Produce, class Consume>
+double channel_rate(const options& o, Produce&& produce, Consume&& consume) {
+    return channel_rate(o, produce, consume, [] {});
+}
+
+/// Where the hypervisor has the two CPUs. Siblings (two threads of one core) share their caches, and nothing measured
+/// there may be mixed with the others.
+inline const char* placement_name(double pingpong) {
+    return pingpong <= sibling_limit_ns ? "sibling" : pingpong <= near_limit_ns ? "near" : "far";
+}
+
+/// One sample, one line. The placement is that of the ping-pong just before; if the one just after disagrees the CPUs
+/// were moved under the sample, and it belongs to neither.
+inline void report_two(const options& o, const char* peer, double rate, double before, const std::string& note = {}) {
+    const double after = pingpong_ns(o);
+    const std::string_view was = placement_name(before), is = placement_name(after);
+    std::printf(R"({"work":"%s","peer":"%s","batch":%u,"rate":%.6g,"placement":"%s","pingpong_ns":%.1f,"after_ns":%.1f,"note":"%s"})"
+                "\n",
+                o.work.c_str(), peer, o.batch, rate, was == is ? was.data() : "moved", before, after, note.c_str());
+}
+
+/// The same for works of a single thread, which have no placement.
+inline void report_one(const options& o, const char* peer, double rate, const std::string& note = {}) {
+    std::printf(R"({"work":"%s","peer":"%s","batch":%u,"rate":%.6g,"placement":"one-cpu","pingpong_ns":null,"note":"%s"})"
+                "\n",
+                o.work.c_str(), peer, o.batch, rate, note.c_str());
+}
+
+}  // namespace bench
