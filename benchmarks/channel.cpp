@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// nm's channel: a pipe between two pinned threads. Works:
+//   frames  nm::generate fills 60 bytes, nm::drain reads 60 bytes
+//   slots   nothing but slots, each of another length than the last time round, so that every slot is written
+
+#include <nm/nm.hpp>
+#include <optional>
+
+#include "sample.hpp"
+
+namespace {
+
+struct ends {
+    explicit ends(const bench::options& o) {
+        nm::open_options options;
+        options.tx_slots = options.rx_slots = o.slots;
+        a = nm::open<nm::pipe>(context, "netmap:bench{1", options);
+        b = nm::open<nm::pipe>(context, "netmap:bench}1", options);
+    }
+    nm::pipe& sender() { return *a; }
+    nm::pipe& receiver() { return *b; }
+
+    nm::context context;
+    std::optional<nm::pipe> a, b;
+};
+
+double frames(const bench::options& o) {
+    ends p(o);
+    bench::tally sent, received;
+    const double rate = bench::channel_rate(
+        o,
+        [&, &ring = p.sender().tx()]() noexcept -> std::uint64_t {
+            return nm::generate(ring, o.batch, [&](nm::frame& f) noexcept {
+                bench::fill_frame(f.data(), sent.packets++);
+                f.resize(bench::frame_bytes);
+            });
+        },
+        [&, &ring = p.receiver().rx()]() noexcept -> std::uint64_t {
+            const auto n = nm::drain(ring, o.batch, [&](nm::frame& f) noexcept { received.sum += bench::read_frame(f.data()); });
+            received.packets += n;
+            return n;
+        });
+    if (received.sum != bench::expected_sum(received.packets)) bench::die("frames were lost or repeated");
+    return rate;
+}
+
+double slots(const bench::options& o) {
+    ends p(o);
+    bench::tally sent, received;
+    const double rate = bench::channel_rate(
+        o,
+        [&, &ring = p.sender().tx()]() noexcept -> std::uint64_t {
+            return nm::generate(ring, o.batch, [&](nm::slot& s) noexcept { s.len = bench::slot_length(sent.packets++); });
+        },
+        [&, &ring = p.receiver().rx()]() noexcept -> std::uint64_t {
+            const auto n = nm::drain(ring, o.batch, [&](nm::slot& s) noexcept { received.sum += s.len; });
+            received.packets += n;
+            return n;
+        });
+    if (received.sum != bench::expected_lengths(received.packets)) bench::die("slots were lost or repeated");
+    return rate;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    auto o = bench::parse(argc, argv);
+    if (o.work.empty()) o.work = "frames";
+    const double pingpong = bench::pingpong_ns(o);
+    const double rate = o.work == "slots" ? slots(o) : frames(o);
+    bench::report_two(o, "nm", rate, pingpong);
+}

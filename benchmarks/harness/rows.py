@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is compared with what, and how much nm has to win by. One place; everything else is machinery.
+
+A work is done by nm and by its peers in turn. A row of the table is nm against one peer. Targets are the project's own
+(docs/bench.md): they are ratios of medians taken in one run, per placement of the two CPUs.
+"""
+
+from dataclasses import dataclass, field
+
+# A frame of 60 bytes costs a line of data and a quarter of a line of slot: the channel's share of the bare-line rate.
+LINES_PER_FRAME = 1.25
+
+
+@dataclass
+class Contestant:
+    """Something that does the work. `package` is what to install when its program is not there."""
+
+    name: str
+    command: list  # the program in the bin directory, then its arguments
+    package: str = ""
+    scale: float = 1.0  # applied to the rate it reports
+
+
+@dataclass
+class Row:
+    peer: str
+    targets: dict  # placement -> ratio
+    better: str = "more"  # "less": the ratio must not exceed the target; "within": at most 25 % from it either way
+    ours: str = "nm"  # the other side of the ratio; a peer's name where one baseline is held to another
+    work: str = ""  # where it differs from the work's own name
+    note: str = ""
+
+    @property
+    def title(self):
+        return f"{self.work} vs {self.peer}"
+
+
+@dataclass
+class Work:
+    name: str
+    unit: str
+    contestants: list
+    rows: list
+    setting: str = "plain"  # plain, veth, bridge, callgrind, compile
+    rounds: int = 15
+    options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for row in self.rows:
+            row.work = row.work or self.name
+
+
+def two(near, far=None):
+    """Targets by placement. Siblings are nearer than near, so near's target holds there."""
+    targets = {"near": near, "sibling": near}
+    if far is not None:
+        targets["far"] = far
+    return targets
+
+
+def one(ratio):
+    return {"one-cpu": ratio}
+
+
+DPDK = "libdpdk-dev"
+XDP = "libxdp-dev libbpf-dev"
+INTERFACES = ["--a", "{a}", "--b", "{b}"]
+
+
+def channel_works():
+    return [
+        Work(
+            "channel 60/60 batch 64", "Mpps",
+            [
+                Contestant("nm", ["bench-channel", "--work", "frames"]),
+                Contestant("rte_ring + mbuf pool", ["bench-dpdk-channel", "--work", "frames"], DPDK),
+                Contestant("line-transfer ceiling", ["bench-ceiling"], scale=1 / LINES_PER_FRAME),
+            ],
+            [
+                Row("rte_ring + mbuf pool", two(3.0, 2.0)),
+                Row("line-transfer ceiling", two(0.75, 0.75), note=f"bare lines / {LINES_PER_FRAME}"),
+            ],
+        ),
+        Work(
+            "channel slots only batch 64", "Mpps",
+            [
+                Contestant("nm", ["bench-channel", "--work", "slots"]),
+                Contestant("rte_ring zero-copy", ["bench-dpdk-channel", "--work", "slots"], DPDK),
+                Contestant("classic netmap pipe", ["bench-classic-pipe", "--work", "slots"]),
+            ],
+            [
+                Row("rte_ring zero-copy", two(1.15, 1.15)),
+                Row("classic netmap pipe", two(1.5, 1.5)),
+                Row("rte_ring zero-copy", {"near": 779 / 1097}, better="within", ours="classic netmap pipe",
+                    work="channel baseline check: classic netmap pipe", note="the baseline's honesty, not nm's speed"),
+            ],
+        ),
+        Work(
+            "channel slots only batch 1", "Mpps",
+            [
+                Contestant("nm", ["bench-channel", "--work", "slots", "--batch", "1"]),
+                Contestant("rte_ring zero-copy", ["bench-dpdk-channel", "--work", "slots", "--batch", "1"], DPDK),
+            ],
+            [Row("rte_ring zero-copy", two(3.0))],
+        ),
+    ]
+
+
+def kernel_works():
+    return [
+        Work(
+            "kernel interface, two veth ends, one thread", "Mpps",
+            [
+                Contestant("nm", ["bench-kernel", "--work", "loop", *INTERFACES], XDP),
+                Contestant("AF_PACKET send/recv", ["bench-af-packet", "--work", "loop", *INTERFACES]),
+                Contestant("libpcap", ["bench-pcap", "--work", "loop", *INTERFACES], "libpcap-dev"),
+                Contestant("AF_XDP by hand", ["bench-xsk", "--work", "loop", *INTERFACES], XDP),
+            ],
+            [
+                Row("AF_PACKET send/recv", one(1.5)),
+                Row("libpcap", one(1.5)),
+                Row("AF_XDP by hand", one(0.95)),
+            ],
+            setting="veth", rounds=9,
+        ),
+        Work(
+            "kernel interface, TX only", "Mpps",
+            [
+                Contestant("nm", ["bench-kernel", "--work", "tx", *INTERFACES], XDP),
+                Contestant("AF_PACKET send", ["bench-af-packet", "--work", "tx", *INTERFACES]),
+                Contestant("AF_XDP by hand", ["bench-xsk", "--work", "tx", *INTERFACES], XDP),
+            ],
+            [Row("AF_PACKET send", one(1.7)), Row("AF_XDP by hand", one(0.95))],
+            setting="veth", rounds=9,
+        ),
+        Work(
+            "kernel bridge, TCP, default offloads", "Gb/s",
+            [
+                Contestant("nm", ["bridge", "-i", "netmap:{a}", "-i", "netmap:{b}"]),
+                Contestant("AF_PACKET vnet loop", ["bench-af-packet", "--work", "bridge", *INTERFACES]),
+            ],
+            [Row("AF_PACKET vnet loop", one(0.9), note="iperf3, the slower way")],
+            setting="bridge", rounds=5, options={"offloads": True},
+        ),
+        Work(
+            "kernel bridge, TCP, offloads off", "Gb/s",
+            [
+                Contestant("nm", ["bridge", "-i", "netmap:{a}", "-i", "netmap:{b}"]),
+                Contestant("AF_XDP loop by hand", ["bench-xsk", "--work", "bridge", *INTERFACES], XDP),
+            ],
+            [Row("AF_XDP loop by hand", one(0.9), note="iperf3, the slower way")],
+            setting="bridge", rounds=5, options={"offloads": False},
+        ),
+    ]
+
+
+def fused_works():
+    def work(name, path):
+        return Work(
+            f"fused forward, {name}", "instr/packet",
+            [
+                Contestant("nm", ["bench-fused", "--work", path, "--mode", "nm"]),
+                Contestant("loop by hand", ["bench-fused", "--work", path, "--mode", "hand"]),
+            ],
+            [Row("loop by hand", one(1.02), better="less", note="callgrind, -march=x86-64-v3")],
+            setting="callgrind", rounds=1,
+        )
+
+    return [work("pipe to pipe", "pipe-pipe"), work("pipe to null", "pipe-null")]
+
+
+def header_works():
+    def work(header, budget):
+        return Work(
+            f"header cost, <{header}>", "s",
+            [Contestant("nm", [header]), Contestant("budget", [])],
+            [Row("budget", one(1.0), better="less", note="g++ -O0, one translation unit")],
+            setting="compile", rounds=3, options={"budget": budget},
+        )
+
+    return [work("nm/nm.hpp", 1.0), work("nm/ring.hpp", 0.3)]
+
+
+def all_works():
+    return channel_works() + kernel_works() + fused_works() + header_works()

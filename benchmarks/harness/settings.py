@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How one sample is taken in each setting. A setting is a context manager whose `sample(contestant)` returns a Sample."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from shutil import which
+
+from . import net
+from .evaluate import Sample
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Unavailable(Exception):
+    """A contestant or a whole work cannot run here; the text says why and what to do."""
+
+
+def output_of(command, timeout=60):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{Path(command[0]).name} did not end within {timeout} s") from None
+    if done.returncode != 0:
+        lines = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()
+        raise Unavailable(f"{' '.join(Path(c).name if '/' in c else c for c in command[:4])}: {lines[-1]}")
+    return done
+
+
+class Plain:
+    """A sample program that measures itself and prints one line."""
+
+    def __init__(self, work, where):
+        self.work, self.where = work, where
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def program(self, contestant):
+        path = self.where.bin / contestant.command[0]
+        if not path.exists():
+            hint = f" (apt-get install {contestant.package}, configure and build again)" if contestant.package else ""
+            raise Unavailable(f"{contestant.command[0]} is not built{hint}")
+        return str(path)
+
+    def command(self, contestant, **names):
+        return [self.program(contestant), *[c.format(**names) for c in contestant.command[1:]]]
+
+    def parse(self, contestant, text):
+        line = json.loads(text.strip().splitlines()[-1])
+        return Sample(contestant.name, line["placement"], line["rate"] * contestant.scale)
+
+    def sample(self, contestant):
+        command = [*self.command(contestant), "--seconds", str(self.where.seconds), "--cpus", self.where.cpus]
+        return self.parse(contestant, output_of(command).stdout)
+
+
+class Veth(Plain):
+    """The same between two ends of a veth pair in a namespace of its own, offloads off so that AF_XDP is safe."""
+
+    def __enter__(self):
+        if reason := net.why_not():
+            raise Unavailable(reason)
+        self.net = net.Namespaces("v")
+        self.net.__enter__()
+        try:
+            self.net.veth(0, "bench0", 0, "bench1")
+            if which("ethtool"):
+                for interface in ("bench0", "bench1"):
+                    self.net.offloads_off(0, interface)
+            time.sleep(0.2)
+        except Exception:
+            self.net.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.net.__exit__()
+
+    def sample(self, contestant):
+        command = [*self.net.inside(0), *self.command(contestant, a="bench0", b="bench1"), "--seconds", str(self.where.seconds)]
+        return self.parse(contestant, output_of(command).stdout)
+
+
+class Bridge(Plain):
+    """Two namespaces joined only by the contestant, which runs in a third: iperf3 one way, then the other. The rate is
+    that of the slower way."""
+
+    def __enter__(self):
+        if reason := net.why_not():
+            raise Unavailable(reason)
+        if which("iperf3") is None:
+            raise Unavailable("needs iperf3 (apt-get install iperf3)")
+        if not self.work.options["offloads"] and which("ethtool") is None:
+            raise Unavailable("needs ethtool (apt-get install ethtool)")
+        self.net = net.Namespaces("l", "m", "r")
+        self.net.__enter__()
+        try:
+            self.net.veth(0, "end0", 1, "mid0")
+            self.net.veth(2, "end1", 1, "mid1")
+            for n, address in ((0, "10.97.0.1/24"), (2, "10.97.0.2/24")):
+                net.run("ip", "-n", self.net.names[n], "addr", "add", address, "dev", "end0" if n == 0 else "end1")
+            if not self.work.options["offloads"]:
+                for n, interface in ((0, "end0"), (1, "mid0"), (1, "mid1"), (2, "end1")):
+                    self.net.offloads_off(n, interface)
+        except Exception:
+            self.net.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.net.__exit__()
+
+    def sample(self, contestant):
+        command = [*self.net.inside(1), *self.command(contestant, a="mid0", b="mid1")]
+        with tempfile.TemporaryFile("w+") as log:
+            bridge = subprocess.Popen(command, stdout=log, stderr=log)
+            server = subprocess.Popen([*self.net.inside(2), "iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                self.wait_until_open(bridge, log, contestant)
+                return Sample(contestant.name, "one-cpu", min(self.iperf(), self.iperf("-R")))
+            finally:
+                for process in (server, bridge):
+                    process.terminate()
+                for process in (server, bridge):
+                    try:
+                        process.wait(5)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+                        process.wait()
+                time.sleep(0.1)
+
+    def wait_until_open(self, bridge, log, contestant):
+        for _ in range(20):
+            ping = [*self.net.inside(0), "ping", "-c", "1", "-W", "0.2", "-q", "10.97.0.2"]
+            if subprocess.run(ping, capture_output=True, check=False).returncode == 0:
+                return
+            if bridge.poll() is not None:
+                break
+        log.seek(0)
+        lines = log.read().strip().splitlines()
+        raise Unavailable(f"{contestant.name}: no ping through {contestant.command[0]}" + (f" ({lines[-1]})" if lines else ""))
+
+    def iperf(self, *way):
+        client = [*self.net.inside(0), "iperf3", "-c", "10.97.0.2", "-J", "-t", str(self.where.iperf_seconds), *way]
+        answer = json.loads(output_of(client, timeout=20).stdout)
+        if "sum_received" not in answer.get("end", {}):
+            raise Unavailable(f"iperf3: {answer.get('error', 'no result')}")
+        return answer["end"]["sum_received"]["bits_per_second"]
+
+
+class Callgrind(Plain):
+    """Instructions per packet: the difference between two runs of N and 2N packets, so that
+    start-up does not count; only the function measured() is collected."""
+
+    PACKETS = 65536
+
+    def __enter__(self):
+        if which("valgrind") is None:
+            raise Unavailable("needs valgrind (apt-get install valgrind)")
+        return self
+
+    def instructions(self, contestant, packets):
+        command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*measured*", *self.command(contestant), "--packets", str(packets)]
+        found = re.search(r"Collected : (\d+)", output_of(command, timeout=120).stderr)
+        if found is None:
+            raise Unavailable("callgrind said nothing of instructions")
+        return int(found.group(1))
+
+    def sample(self, contestant):
+        self.program(contestant)
+        more, fewer = (self.instructions(contestant, n * self.PACKETS) for n in (2, 1))
+        return Sample(contestant.name, "one-cpu", (more - fewer) / self.PACKETS)
+
+
+class Compile(Plain):
+    """CPU seconds that one header costs a translation unit at -O0."""
+
+    def __enter__(self):
+        self.compiler = os.environ.get("CXX", "g++")
+        if which(self.compiler) is None:
+            raise Unavailable(f"needs {self.compiler}")
+        return self
+
+    def sample(self, contestant):
+        if contestant.name == "budget":
+            return Sample(contestant.name, "one-cpu", self.work.options["budget"])
+        header = contestant.command[0]
+        if not (ROOT / "include" / header).exists():
+            raise Unavailable(f"there is no <{header}>")
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch, "unit.cpp")
+            source.write_text(f"#include <{header}>\nint main() {{}}\n")
+            command = [self.compiler, "-std=c++20", "-O0", f"-I{ROOT / 'include'}", "-c", str(source), "-o", str(Path(scratch, "unit.o"))]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            output_of(command)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return Sample(contestant.name, "one-cpu", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "callgrind": Callgrind, "compile": Compile}
+
+
+def take(work, where, rounds, deadline=None, say=lambda text: print(text, file=sys.stderr)):
+    """Samples of every contestant, A B C A B C. Returns them, the reasons for those that could not run, by name ("" for
+    the whole work), and how many samples were dropped because the CPUs were moved under them."""
+    samples, reasons, moved = [], {}, 0
+    try:
+        with SETTINGS[work.setting](work, where) as setting:
+            for n in range(rounds):
+                if deadline and n and time.monotonic() > deadline:
+                    break
+                for contestant in work.contestants:
+                    if contestant.name in reasons:
+                        continue
+                    try:
+                        sample = setting.sample(contestant)
+                    except Unavailable as e:
+                        reasons[contestant.name] = str(e)
+                        continue
+                    if sample.placement == "moved":
+                        moved += 1
+                    else:
+                        samples.append(sample)
+                say(f"{work.name}: {n + 1}/{rounds}")
+    except (Unavailable, RuntimeError) as e:
+        reasons[""] = str(e)
+    return samples, reasons, moved
