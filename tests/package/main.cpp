@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// A stranger's program that wants nothing but the headers.
+// A stranger's program that wants nothing but the headers: frames from one end of a pipe to the other.
 #include <cstdio>
-#include <nm/result.hpp>
-#include <nm/version.hpp>
-
-static nm::result<int> half(int n) {
-    if (n % 2 != 0) return nm::fail(EINVAL, "the number is odd; give an even one");
-    return n / 2;
-}
+#include <nm/nm.hpp>
 
 int main() {
-    std::printf("nm %s: half of 42 is %d\n", NM_VERSION_STRING, half(42).value_or(0));
-    return half(42) && !half(43) ? 0 : 1;
+    nm::context context;
+    auto a = nm::try_open<nm::pipe>(context, "netmap:stranger{1");
+    auto b = nm::try_open<nm::pipe>(context, "netmap:stranger}1");
+    if (!a || !b) {
+        std::printf("%s\n", (!a ? a : b).error().text.c_str());
+        return 1;
+    }
+    const auto made = nm::generate(*a, 10, [](nm::frame& f) noexcept { f.resize(60); });
+    std::size_t octets = 0;
+    const auto taken = nm::drain(*b, 10, [&](nm::frame& f) noexcept { octets += f.size(); });
+    std::printf("nm %s: %u frames made, %u taken\n", NM_VERSION_STRING, static_cast<unsigned>(made), static_cast<unsigned>(taken));
+    return made == 10 && taken == 10 && octets == 600 ? 0 : 1;
 }
