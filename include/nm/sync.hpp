@@ -19,6 +19,15 @@ class tx_batch;
 template <rx_backend B>
 class rx_batch;
 
+/// For a batch that starts where the ring stands, without looking at what the user did.
+struct as_it_is {};
+
+/// What is left of a slot that cannot be sent.
+struct rejected {
+    slot hole;
+    chain_state chain;
+};
+
 /// A transmit ring over backend B.
 template <tx_backend B>
 class tx_ring : public ring_base {
@@ -33,8 +42,13 @@ public:
     /// Pushes out what the user queued (slots before head) and takes back what has been sent: tail goes forward.
     /// Returns the number of slots pushed.
     index_t txsync(sync_flags f = sync_flags::force_reclaim) noexcept {
-        tx_batch<B> batch(*this);
-        return batch.commit_user(f);
+        const index_t head = prologue();
+        const index_t pushed = ring_distance(k_.hwcur, head, k_.num_slots);
+        if (pushed != 0) push(head);
+        b_.publish(head);
+        k_.hwtail = b_.reclaim(head, f);
+        finish();
+        return pushed;
     }
 
     [[nodiscard]] B& backend() noexcept { return b_; }
@@ -43,6 +57,32 @@ public:
 
 private:
     friend class tx_batch<B>;
+
+    // Takes over what the user queued by hand, without publishing it.
+    [[gnu::noinline]] void push(index_t head) noexcept {
+        tx_batch<B> batch(*this, as_it_is{});
+        while (batch.at() != head) {
+            const nm::slot s = batch.template peek<false>();
+            batch.put(s, s);
+        }
+        batch.store_back();
+    }
+
+    // A bad slot takes its whole frame with it; its place is kept by holes.
+    [[gnu::noinline, gnu::cold]] rejected reject(index_t i, chain_state chain, nm::slot s, cause why) noexcept {
+        const bool more = (s.flags & ns_morefrag) != 0;
+        if (!chain.discard) {
+            b_.cancel(i, chain.frags);
+            c_.drop(why);
+            ++c_.frames;
+        }
+        // The buffer stays with the slot if it is one; a bad index becomes the junk buffer's.
+        if (!bufs_.valid(s.buf_idx)) s.buf_idx = 0;
+        s.len = 0;
+        s.flags = static_cast<std::uint16_t>(s.flags & ns_buf_changed);
+        return {s, {0, more}};
+    }
+
     B b_;
     chain_state chain_;
 };
@@ -60,7 +100,9 @@ public:
     /// Gives back what the user released (slots before head) and takes what has arrived: tail goes forward. Returns
     /// the number of new slots. Stamps `ts` unless timestamps are off.
     index_t rxsync() noexcept {
-        rx_batch<B> batch(*this);
+        const index_t head = prologue();
+        if (head != k_.hwcur) take_back(head);
+        rx_batch<B> batch(*this, as_it_is{});
         const index_t n = batch.receive_all();
         if (stamps_ || (load_once(r_->flags) & nr_timestamp) != 0) stamp();
         return n;
@@ -71,31 +113,35 @@ public:
 
 private:
     friend class rx_batch<B>;
+
+    // Takes back what the user released by hand, without publishing it. Whether he swapped a buffer is his to know:
+    // it is taken for granted.
+    [[gnu::noinline]] void take_back(index_t head) noexcept {
+        rx_batch<B> batch(*this, as_it_is{});
+        while (batch.at() != head) batch.give_user();
+        batch.store_back();
+    }
+
     B b_;
     chain_state verdict_;  // of the frame that a forward has begun
     bool stamps_ = true;
 };
 
-/// One visit to a transmit ring. Construction pushes what the user queued by hand; then put() any number of slots
+/// One visit to a transmit ring. Construction takes over what the user queued by hand; then put() any number of slots
 /// while room(); then commit().
 template <tx_backend B>
 class tx_batch {
 public:
-    [[gnu::always_inline]] explicit tx_batch(tx_ring<B>& r, index_t want = 0) noexcept
-        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur), tail_(r.k_.hwtail),
-          chain_(r.chain_) {
-        const index_t head = r.prologue();
-        start_ = i_;
-        while (i_ != head) {
-            const slot s = load_slot(slots_[i_]);
-            put(s, s);
-        }
-        if (want != 0 && ring_distance(i_, tail_, n_) < want) reclaim(sync_flags::none);
-    }
+    [[gnu::always_inline]] tx_batch(tx_ring<B>& r, as_it_is) noexcept
+        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), start_(r.k_.hwcur), i_(start_),
+          tail_(r.k_.hwtail), chain_(r.chain_) {}
+    /// `want`: room for this many slots would be good.
+    [[gnu::always_inline]] tx_batch(tx_ring<B>& r, index_t want) noexcept : tx_batch(ready(r, want), as_it_is{}) {}
     tx_batch(const tx_batch&) = delete;
     tx_batch& operator=(const tx_batch&) = delete;
 
     [[nodiscard]] [[gnu::always_inline]] bool room() const noexcept { return i_ != tail_; }
+    [[nodiscard]] [[gnu::always_inline]] index_t at() const noexcept { return i_; }
     /// The free slot that the next put() fills. Prefetches ahead for who will write the buffer.
     template <bool Prefetch>
     [[nodiscard]] [[gnu::always_inline]] slot peek() const noexcept {
@@ -111,10 +157,11 @@ public:
 
     /// Slot i goes out as `s`; `before` is what lies in the ring.
     [[gnu::always_inline]] void put(slot s, const slot& before) noexcept {
+        const bool more = (s.flags & ns_morefrag) != 0;
         if (!bufs_.valid(s.buf_idx) || s.len > bufs_.size) [[unlikely]]
-            reject(s, bufs_.valid(s.buf_idx) ? cause::bad_len : cause::bad_idx);
-        else if ((s.flags & ns_morefrag) != 0 || !chain_.idle()) [[unlikely]]
-            chain(s);
+            s = reject(s, bufs_.valid(s.buf_idx) ? cause::bad_len : cause::bad_idx);
+        else if (more || !chain_.idle()) [[unlikely]]
+            s = fragment(s, more);
         else
             frames_ += s.len != 0 ? 1U : 0U;
         bytes_ += s.len;
@@ -132,18 +179,6 @@ public:
         r_.finish();
     }
 
-    /// Ends a txsync: the user's head and cur stay as they are.
-    [[gnu::always_inline]] index_t commit_user(sync_flags f) noexcept {
-        store_back();
-        r_.b_.publish(i_);
-        r_.k_.hwtail = r_.b_.reclaim(i_, f);
-        r_.finish();
-        return ring_distance(start_, i_, n_);
-    }
-
-    static constexpr index_t prefetch_distance = 8;
-
-private:
     [[gnu::always_inline]] void store_back() noexcept {
         r_.b_ = b_;
         r_.chain_ = chain_;
@@ -154,46 +189,32 @@ private:
         r_.c_.slots += ring_distance(start_, i_, n_);
     }
 
-    [[gnu::always_inline]] void reclaim(sync_flags f) noexcept {
+    static constexpr index_t prefetch_distance = 8;
+
+private:
+    [[gnu::always_inline]] static tx_ring<B>& ready(tx_ring<B>& r, index_t want) noexcept {
+        const index_t head = r.prologue();
+        if (head != r.k_.hwcur) [[unlikely]]
+            r.push(head);
+        if (ring_distance(head, r.k_.hwtail, r.k_.num_slots) < want) r.k_.hwtail = r.b_.reclaim(head, sync_flags::none);
+        return r;
+    }
+
+    // Cold work goes through the ring's own copy of the backend: the address of this one stays unknown.
+    [[gnu::always_inline]] slot reject(const slot& s, cause why) noexcept {
         r_.b_ = b_;
-        tail_ = r_.b_.reclaim(i_, f);
+        const rejected r = r_.reject(i_, chain_, s, why);
         b_ = r_.b_;
+        chain_ = r.chain;
+        return r.hole;
     }
 
-    /// A bad slot takes its whole frame with it; its place is kept by holes.
-    void reject(slot& s, cause why) noexcept {
-        const bool more = (s.flags & ns_morefrag) != 0;
-        if (!chain_.discard) {
-            b_.cancel(i_, chain_.frags);
-            r_.c_.drop(why);
-            ++frames_;
-        }
-        chain_ = {0, more};
-        hole(s);
-    }
-
-    void chain(slot& s) noexcept {
-        const bool more = (s.flags & ns_morefrag) != 0;
-        if (chain_.discard) {
-            chain_.discard = more;
-            hole(s);
-            return;
-        }
-        if (s.len == 0 || (more && (chain_.frags + 1 == max_frags || chain_.frags + 2 >= n_))) {
-            reject(s, cause::bad_chain);
-        } else if (more) {
-            ++chain_.frags;
-        } else {
-            chain_.frags = 0;
-            ++frames_;
-        }
-    }
-
-    // The buffer stays with the slot if it is one; a bad index becomes the junk buffer's.
-    void hole(slot& s) const noexcept {
-        if (!bufs_.valid(s.buf_idx)) s.buf_idx = 0;
-        s.len = 0;
-        s.flags = static_cast<std::uint16_t>(s.flags & ns_buf_changed);
+    [[gnu::always_inline]] slot fragment(const slot& s, bool more) noexcept {
+        if (chain_.discard || s.len == 0 || (more && (chain_.frags + 1 == max_frags || chain_.frags + 2 >= n_)))
+            return reject(s, cause::bad_chain);
+        chain_.frags = more ? chain_.frags + 1 : 0;
+        frames_ += more ? 0U : 1U;
+        return s;
     }
 
     tx_ring<B>& r_;
@@ -201,30 +222,26 @@ private:
     slot* const slots_;
     const buffer_space bufs_;
     const index_t n_;
+    const index_t start_;
     index_t i_;
     index_t tail_;
-    index_t start_;
     chain_state chain_;
     std::uint64_t frames_ = 0;
     std::uint64_t bytes_ = 0;
 };
 
-/// One visit to a receive ring. Construction gives back what the user released by hand; then while next(s): use it,
+/// One visit to a receive ring. Construction takes back what the user released by hand; then while next(s): use it,
 /// give() it; then commit().
 template <rx_backend B>
 class rx_batch {
 public:
-    [[gnu::always_inline]] explicit rx_batch(rx_ring<B>& r) noexcept
-        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur), tail_(r.k_.hwtail) {
-        const index_t head = r.prologue();
-        while (i_ != head) {
-            slot s = load_slot(slots_[i_]);
-            give_checked(s, true);
-        }
-    }
+    [[gnu::always_inline]] rx_batch(rx_ring<B>& r, as_it_is) noexcept
+        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur), tail_(r.k_.hwtail) {}
+    [[gnu::always_inline]] explicit rx_batch(rx_ring<B>& r) noexcept : rx_batch(ready(r), as_it_is{}) {}
     rx_batch(const rx_batch&) = delete;
     rx_batch& operator=(const rx_batch&) = delete;
 
+    [[nodiscard]] [[gnu::always_inline]] index_t at() const noexcept { return i_; }
     /// The next filled slot: one that the user has seen already (by rxsync) and left, or one that has just arrived.
     template <bool Prefetch>
     [[nodiscard]] [[gnu::always_inline]] bool next(slot& s) noexcept {
@@ -244,6 +261,7 @@ public:
     }
     [[nodiscard]] [[gnu::always_inline]] std::byte* data(const slot& s) const noexcept { return bufs_.at(s.buf_idx); }
     [[nodiscard]] [[gnu::always_inline]] std::uint32_t capacity() const noexcept { return bufs_.size; }
+    /// Where the open frame stands, across visits.
     [[nodiscard]] [[gnu::always_inline]] chain_state& verdict() noexcept { return r_.verdict_; }
 
     /// The user is done with the slot; `s` goes back in its place, `before` is what lies there.
@@ -251,6 +269,8 @@ public:
         update_slot(slots_[i_], s, before);
         give_checked(s, s.buf_idx != before.buf_idx);
     }
+    /// The same for a slot that the user passed by himself.
+    [[gnu::always_inline]] void give_user() noexcept { give_checked(load_slot(slots_[i_]), true); }
 
     [[gnu::always_inline]] void commit() noexcept {
         store_back();
@@ -264,21 +284,35 @@ public:
     /// rxsync's second half: everything that is there, up to the one slot that stays empty.
     [[gnu::always_inline]] index_t receive_all() noexcept {
         const index_t last = ring_prev(i_, n_);
-        index_t count = 0;
         while (tail_ != last && b_.ready(tail_)) {
             (void)arrive(tail_);
             tail_ = ring_next(tail_, n_);
-            ++count;
         }
         store_back();
         r_.b_.publish(i_);
         r_.finish();
-        return count;
+        return static_cast<index_t>(arrived_);
+    }
+
+    [[gnu::always_inline]] void store_back() noexcept {
+        r_.b_ = b_;
+        r_.k_.hwcur = i_;
+        r_.k_.hwtail = tail_;
+        r_.c_.frames += frames_;
+        r_.c_.bytes += bytes_;
+        r_.c_.slots += arrived_;
     }
 
     static constexpr index_t prefetch_distance = 8;
 
 private:
+    [[gnu::always_inline]] static rx_ring<B>& ready(rx_ring<B>& r) noexcept {
+        const index_t head = r.prologue();
+        if (head != r.k_.hwcur) [[unlikely]]
+            r.take_back(head);
+        return r;
+    }
+
     [[gnu::always_inline]] slot arrive(index_t i) noexcept {
         const slot before = load_slot(slots_[i]);
         slot s = before;
@@ -303,15 +337,6 @@ private:
         s.flags = static_cast<std::uint16_t>(changed ? s.flags | ns_buf_changed : s.flags & ~ns_buf_changed);
         b_.give(i_, s);
         i_ = ring_next(i_, n_);
-    }
-
-    [[gnu::always_inline]] void store_back() noexcept {
-        r_.b_ = b_;
-        r_.k_.hwcur = i_;
-        r_.k_.hwtail = tail_;
-        r_.c_.frames += frames_;
-        r_.c_.bytes += bytes_;
-        r_.c_.slots += arrived_;
     }
 
     rx_ring<B>& r_;
