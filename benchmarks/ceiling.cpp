@@ -33,7 +33,7 @@ struct lines {
     index_line produced, consumed;
 };
 
-double chase(const bench::options& o, lines& l) {
+bench::measured chase(const bench::options& o, lines& l) {
     const std::uint64_t batch = o.batch;
     struct alignas(256) side {
         std::uint64_t at = 0, seen = 0, sum = 0;
@@ -64,13 +64,13 @@ double chase(const bench::options& o, lines& l) {
         l.consumed.value.store(consumer.at, std::memory_order_release);
         return batch;
     };
-    const double rate = bench::channel_rate(o, produce, consume);
+    const bench::measured rate = bench::channel_rate(o, produce, consume);
     if (consumer.sum != bench::expected_sum(consumer.at)) bench::die("the lines that arrived are not the lines that left");
     return rate;
 }
 
 /// Lines a second while the consumer pulls, the producer's own time left out.
-double blocks(const bench::options& o, lines& l) {
+bench::measured blocks(const bench::options& o, lines& l) {
     std::atomic<bool> stop{false};
     std::uint64_t sum = 0, packets = 0;
     double busy = 0;
@@ -98,7 +98,7 @@ double blocks(const bench::options& o, lines& l) {
     stop = true;
     producer.join();
     if (sum == 0) bench::die("no line arrived");
-    return static_cast<double>(packets) / busy;
+    return {static_cast<double>(packets) / busy, false};
 }
 
 }  // namespace
@@ -108,6 +108,6 @@ int main(int argc, char** argv) {
     if (o.work.empty()) o.work = "chase";
     const double pingpong = bench::pingpong_ns(o);
     lines l(o);
-    const double rate = o.work == "blocks" ? blocks(o, l) : chase(o, l);
+    const bench::measured rate = o.work == "blocks" ? blocks(o, l) : chase(o, l);
     bench::report_two(o, "ceiling", rate, pingpong, "stride " + std::to_string(l.stride));
 }

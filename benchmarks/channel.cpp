@@ -25,10 +25,10 @@ struct ends {
     std::optional<nm::pipe> a, b;
 };
 
-double frames(const bench::options& o) {
+bench::measured frames(const bench::options& o) {
     ends p(o);
     bench::tally sent, received;
-    const double rate = bench::channel_rate(
+    const bench::measured rate = bench::channel_rate(
         o,
         [&, &ring = p.sender().tx()]() noexcept -> std::uint64_t {
             return nm::generate(ring, o.batch, [&](nm::frame& f) noexcept {
@@ -45,10 +45,10 @@ double frames(const bench::options& o) {
     return rate;
 }
 
-double slots(const bench::options& o) {
+bench::measured slots(const bench::options& o) {
     ends p(o);
     bench::tally sent, received;
-    const double rate = bench::channel_rate(
+    const bench::measured rate = bench::channel_rate(
         o,
         [&, &ring = p.sender().tx()]() noexcept -> std::uint64_t {
             return nm::generate(ring, o.batch, [&](nm::slot& s) noexcept { s.len = bench::slot_length(sent.packets++); });
@@ -68,6 +68,6 @@ int main(int argc, char** argv) {
     auto o = bench::parse(argc, argv);
     if (o.work.empty()) o.work = "frames";
     const double pingpong = bench::pingpong_ns(o);
-    const double rate = o.work == "slots" ? slots(o) : frames(o);
+    const bench::measured rate = o.work == "slots" ? slots(o) : frames(o);
     bench::report_two(o, "nm", rate, pingpong);
 }

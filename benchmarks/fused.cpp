@@ -114,7 +114,7 @@ void run(const bench::options& o, Port& to, pipe_tx_ring& feed, pipe_rx_ring& fr
         if (end != nullptr) received += nm::drain(*end, batch);
     }
     if (end != nullptr && received != passed) bench::die("frames were lost");
-    bench::report_one(o, o.mode.c_str(), static_cast<double>(passed));
+    bench::report_one(o, o.mode.c_str(), {static_cast<double>(passed), false});
 }
 
 template <class Who>

@@ -38,14 +38,14 @@ int main(int argc, char** argv) {
             f.resize(bench::frame_bytes);
         });
     };
-    double rate = 0;
+    bench::measured rate;
     std::string mode = a.mode();
     if (o.work == "tx") {
-        rate = bench::timed_rate(o, [&]() -> std::uint64_t { return send(); });
+        rate = bench::timed_rate(o, 1, [&]() -> std::uint64_t { return send(); });
     } else {
         auto b = open(context, o, o.b);
         mode += ", " + b.mode();
-        rate = bench::timed_rate(o, [&]() -> std::uint64_t {
+        rate = bench::timed_rate(o, 1, [&]() -> std::uint64_t {
             send();
             return nm::drain(b, o.batch, [&](nm::frame& f) noexcept { sum += bench::read_frame(f.data()); });
         });

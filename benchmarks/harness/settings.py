@@ -207,13 +207,17 @@ class Compile(Plain):
             return Sample(contestant.name, "one-cpu", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
+DROPPED = {
+    "moved": "the hypervisor moved the CPUs under them",
+    "disturbed": "other programs had part of the CPUs",
+}
 SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "callgrind": Callgrind, "compile": Compile}
 
 
 def take(work, where, rounds, deadline=None, say=lambda text: print(text, file=sys.stderr)):
     """Samples of every contestant, A B C A B C. Returns them, the reasons for those that could not run, by name ("" for
-    the whole work), and how many samples were dropped because the CPUs were moved under them."""
-    samples, reasons, moved = [], {}, 0
+    the whole work), and how many samples were dropped, by why."""
+    samples, reasons, dropped = [], {}, {}
     try:
         with SETTINGS[work.setting](work, where) as setting:
             for n in range(rounds):
@@ -227,11 +231,11 @@ def take(work, where, rounds, deadline=None, say=lambda text: print(text, file=s
                     except Unavailable as e:
                         reasons[contestant.name] = str(e)
                         continue
-                    if sample.placement == "moved":
-                        moved += 1
+                    if sample.placement in DROPPED:
+                        dropped[sample.placement] = dropped.get(sample.placement, 0) + 1
                     else:
                         samples.append(sample)
                 say(f"{work.name}: {n + 1}/{rounds}")
     except (Unavailable, RuntimeError) as e:
         reasons[""] = str(e)
-    return samples, reasons, moved
+    return samples, reasons, dropped

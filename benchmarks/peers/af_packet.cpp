@@ -38,13 +38,13 @@ int packet_socket(const std::string& interface, int protocol, bool vnet = false)
     return fd;
 }
 
-double loop(const bench::options& o, bool receive) {
+bench::measured loop(const bench::options& o, bool receive) {
     bench::pin(o.cpu_b);
     const int out = packet_socket(o.a, 0);
     const int in = receive ? packet_socket(o.b, ETH_P_ALL) : -1;
     std::array<std::byte, 2048> tx{}, rx{};
     std::uint64_t sequence = 0, sum = 0;
-    const double rate = bench::timed_rate(o, [&]() -> std::uint64_t {
+    const bench::measured rate = bench::timed_rate(o, 1, [&]() -> std::uint64_t {
         std::uint64_t sent = 0, received = 0;
         for (unsigned i = 0; i < o.batch; ++i) {
             bench::fill_ethernet(tx.data(), sequence++);

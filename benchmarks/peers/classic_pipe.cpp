@@ -108,7 +108,7 @@ struct pipe {
 };
 
 template <bool Frames>
-double sample(const bench::options& o) {
+bench::measured sample(const bench::options& o) {
     pipe p(o.slots);
     bench::tally sent, received;
     const auto produce = [&]() noexcept -> std::uint64_t {
@@ -142,7 +142,7 @@ double sample(const bench::options& o) {
         received.packets += m;
         return m;
     };
-    const double rate = bench::channel_rate(o, produce, consume);
+    const bench::measured rate = bench::channel_rate(o, produce, consume);
     if (received.sum != (Frames ? bench::expected_sum(received.packets) : bench::expected_lengths(received.packets))) bench::die("frames were lost or repeated");
     return rate;
 }
@@ -153,6 +153,6 @@ int main(int argc, char** argv) {
     auto o = bench::parse(argc, argv);
     if (o.work.empty()) o.work = "slots";
     const double pingpong = bench::pingpong_ns(o);
-    const double rate = o.work == "frames" ? sample<true>(o) : sample<false>(o);
+    const bench::measured rate = o.work == "frames" ? sample<true>(o) : sample<false>(o);
     bench::report_two(o, "classic netmap pipe", rate, pingpong);
 }

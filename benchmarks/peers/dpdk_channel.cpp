@@ -33,7 +33,7 @@ void register_lcore() {
     if (rte_lcore_id() == LCORE_ID_ANY && rte_thread_register() != 0) bench::die("rte_thread_register failed");
 }
 
-double frames(const bench::options& o) {
+bench::measured frames(const bench::options& o) {
     rte_mempool* pool = rte_pktmbuf_pool_create("pool", 4095, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
     rte_ring* ring = rte_ring_create("ring", o.slots, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
     if (pool == nullptr || ring == nullptr) bench::die("no memory for the pool and the ring");
@@ -60,7 +60,7 @@ double frames(const bench::options& o) {
         received.packets += n;
         return n;
     };
-    const double rate = bench::channel_rate(o, produce, consume, register_lcore);
+    const bench::measured rate = bench::channel_rate(o, produce, consume, register_lcore);
     if (received.sum != bench::expected_sum(received.packets)) bench::die("frames were lost or repeated");
     return rate;
 }
@@ -71,7 +71,7 @@ struct element {
     std::uint64_t ptr;
 };
 
-double slots(const bench::options& o) {
+bench::measured slots(const bench::options& o) {
     rte_ring* ring = rte_ring_create_elem("ring", sizeof(element), o.slots, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
     if (ring == nullptr) bench::die("no memory for the ring");
     bench::tally sent, received;
@@ -103,7 +103,7 @@ double slots(const bench::options& o) {
         received.packets += n;
         return n;
     };
-    const double rate = bench::channel_rate(o, produce, consume);
+    const bench::measured rate = bench::channel_rate(o, produce, consume);
     if (received.sum != bench::expected_lengths(received.packets)) bench::die("elements were lost");
     return rate;
 }
@@ -115,7 +115,7 @@ int main(int argc, char** argv) {
     if (o.work.empty()) o.work = "frames";
     const double pingpong = bench::pingpong_ns(o);
     start_eal();
-    const double rate = o.work == "slots" ? slots(o) : frames(o);
+    const bench::measured rate = o.work == "slots" ? slots(o) : frames(o);
     bench::report_two(o, o.work == "slots" ? "rte_ring zero-copy" : "rte_ring + mbuf pool", rate, pingpong);
     std::fflush(stdout);
     std::_Exit(0);  // nothing in this process is worth rte_eal_cleanup's time

@@ -28,7 +28,7 @@ int main(int argc, char** argv) {
     pcap_t* const in = open_interface(o.b);
     std::array<std::byte, 64> frame{};
     std::uint64_t sequence = 0, sum = 0;
-    const double rate = bench::timed_rate(o, [&]() -> std::uint64_t {
+    const bench::measured rate = bench::timed_rate(o, 1, [&]() -> std::uint64_t {
         for (unsigned i = 0; i < o.batch; ++i) {
             bench::fill_ethernet(frame.data(), sequence++);
             pcap_inject(out, frame.data(), bench::frame_bytes);

@@ -154,14 +154,14 @@ private:
     xsk_socket* socket_ = nullptr;
 };
 
-double loop(const bench::options& o, bool receive) {
+bench::measured loop(const bench::options& o, bool receive) {
     bench::pin(o.cpu_b);
     memory for_a, for_b;
     socket_pair_end a(for_a, o.a, 0, false);
     std::uint64_t sequence = 0, sum = 0;
-    if (!receive) return bench::timed_rate(o, [&]() -> std::uint64_t { return a.send_batch(o.batch, sequence); });
+    if (!receive) return bench::timed_rate(o, 1, [&]() -> std::uint64_t { return a.send_batch(o.batch, sequence); });
     socket_pair_end b(for_b, o.b, 0, true);
-    const double rate = bench::timed_rate(o, [&]() -> std::uint64_t {
+    const bench::measured rate = bench::timed_rate(o, 1, [&]() -> std::uint64_t {
         a.send_batch(o.batch, sequence);
         return b.receive_batch(o.batch, sum);
     });

@@ -19,7 +19,9 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <time.h>
 #include <utility>
+#include <vector>
 
 namespace bench {
 
@@ -154,12 +156,26 @@ struct alignas(256) tally {
     std::uint64_t packets = 0, sum = 0;
 };
 
-/// The timed part of one thread: `step()` returns the packets it moved. The clock is read once in a few thousand packets;
-/// the rate is the median of ten slices, so that one preemption does not decide it.
+inline double cpu_seconds() {
+    timespec t{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+/// A rate, and whether the program had its CPUs to itself while it was taken.
+struct measured {
+    double rate = 0;
+    bool disturbed = false;
+};
+
+/// The timed part of one thread: `step()` returns the packets it moved. The clock is read once in a few thousand packets.
+/// The rate is the median of ten slices in which the program's `threads` threads, which never sleep, had all of their
+/// CPUs' time; on a busy machine there may be too few of them, and the sample says so.
 template <class Step>
-double timed_rate(const options& o, Step&& step) {
+measured timed_rate(const options& o, unsigned threads, Step&& step) {
+    constexpr std::size_t wanted = 10;
     const auto run_for = [&](double seconds) {
-        const double start = now();
+        const double start = now(), cpu = cpu_seconds();
         double t = start;
         std::uint64_t packets = 0;
         do {
@@ -172,18 +188,24 @@ double timed_rate(const options& o, Step&& step) {
             packets += chunk;
             t = now();
         } while (t - start < seconds);
-        return static_cast<double>(packets) / (t - start);
+        return std::pair{static_cast<double>(packets) / (t - start), (cpu_seconds() - cpu) / (t - start)};
     };
     run_for(o.warm_up);
-    std::array<double, 10> slices{};
-    for (double& rate : slices) rate = run_for(o.seconds / static_cast<double>(slices.size()));
-    std::sort(slices.begin(), slices.end());
-    return (slices[4] + slices[5]) / 2;
+    std::vector<double> clean, all;
+    while (clean.size() < wanted && all.size() < 3 * wanted) {
+        const auto [rate, cpus] = run_for(o.seconds / static_cast<double>(wanted));
+        all.push_back(rate);
+        if (cpus > 0.98 * threads) clean.push_back(rate);
+    }
+    const bool disturbed = clean.size() < wanted / 2;
+    auto& rates = disturbed ? all : clean;
+    std::sort(rates.begin(), rates.end());
+    return {rates[rates.size() / 2], disturbed};
 }
 
 /// Producer and consumer on two pinned threads; the rate is the consumer's. `enter(cpu)` lets DPDK register the thread.
 template <class Produce, class Consume, class Enter>
-double channel_rate(const options& o, Produce&& produce, Consume&& consume, Enter&& enter) {
+measured channel_rate(const options& o, Produce&& produce, Consume&& consume, Enter&& enter) {
     alignas(128) std::atomic<bool> stop{false};
     std::thread producer([&] {
         pin(o.cpu_a);
@@ -193,14 +215,14 @@ double channel_rate(const options& o, Produce&& produce, Consume&& consume, Ente
     });
     pin(o.cpu_b);
     enter();
-    const double rate = timed_rate(o, consume);
+    const measured rate = timed_rate(o, 2, consume);
     stop.store(true, std::memory_order_relaxed);
     producer.join();
     return rate;
 }
 
 template <class Produce, class Consume>
-double channel_rate(const options& o, Produce&& produce, Consume&& consume) {
+measured channel_rate(const options& o, Produce&& produce, Consume&& consume) {
     return channel_rate(o, produce, consume, [] {});
 }
 
@@ -212,19 +234,20 @@ inline const char* placement_name(double pingpong) {
 
 /// One sample, one line. The placement is that of the ping-pong just before; if the one just after disagrees the CPUs
 /// were moved under the sample, and it belongs to neither.
-inline void report_two(const options& o, const char* peer, double rate, double before, const std::string& note = {}) {
+inline void report_two(const options& o, const char* peer, measured m, double before, const std::string& note = {}) {
     const double after = pingpong_ns(o);
     const std::string_view was = placement_name(before), is = placement_name(after);
+    const char* placement = m.disturbed ? "disturbed" : was == is ? was.data() : "moved";
     std::printf(R"({"work":"%s","peer":"%s","batch":%u,"rate":%.6g,"placement":"%s","pingpong_ns":%.1f,"after_ns":%.1f,"note":"%s"})"
                 "\n",
-                o.work.c_str(), peer, o.batch, rate, was == is ? was.data() : "moved", before, after, note.c_str());
+                o.work.c_str(), peer, o.batch, m.rate, placement, before, after, note.c_str());
 }
 
 /// The same for works of a single thread, which have no placement.
-inline void report_one(const options& o, const char* peer, double rate, const std::string& note = {}) {
-    std::printf(R"({"work":"%s","peer":"%s","batch":%u,"rate":%.6g,"placement":"one-cpu","pingpong_ns":null,"note":"%s"})"
+inline void report_one(const options& o, const char* peer, measured m, const std::string& note = {}) {
+    std::printf(R"({"work":"%s","peer":"%s","batch":%u,"rate":%.6g,"placement":"%s","pingpong_ns":null,"note":"%s"})"
                 "\n",
-                o.work.c_str(), peer, o.batch, rate, note.c_str());
+                o.work.c_str(), peer, o.batch, m.rate, m.disturbed ? "disturbed" : "one-cpu", note.c_str());
 }
 
 }  // namespace bench
