@@ -31,18 +31,21 @@ concept slot_type = std::is_trivially_copyable_v<S> && sizeof(S) == 16 && requir
     { s.ptr } -> std::convertible_to<std::uint64_t>;
 };
 
-/// Where frames go. A slot with len 0 is a hole: put takes it, nothing is sent, its place in the ring is kept.
+/// Where frames go.
 ///  - put(i, s): slot i goes out; s is a checked private copy, and what put leaves in it is written back to the ring.
-///  - publish(i): once per batch, all before i is out: a release store, a doorbell, a system call. Nothing of a frame
-///    goes out before its last fragment was put.
-///  - reclaim(i, f): i is the ring's hwcur; returns the new hwtail, having written the buf_idx of each slot it returns.
+///  - hole(i, s): slot i keeps its place and nothing is sent. s has len 0; a buffer of 0 means that the slot's was lost,
+///    and a backend that knows which one it was puts it back.
 ///  - cancel(i, k): the k slots before i, put but not published, become holes (a chain that turned out bad).
+///  - publish(i): once per batch, all before i is out: a release store, a doorbell, a system call. i is the end of the
+///    last whole frame, so that nobody sees a part of one.
+///  - reclaim(i, f): i is the ring's hwcur; returns the new hwtail, having written the buf_idx of each slot it returns.
 /// A backend is a small trivially copyable value: loops work on a copy in registers and store it back.
 template <class B, class S = slot>
 concept tx_backend = slot_type<S> && std::is_trivially_copyable_v<B> && requires(B& b, S& s, index_t i, sync_flags f) {
     { b.put(i, s) } noexcept;
     { b.publish(i) } noexcept;
     { b.reclaim(i, f) } noexcept -> std::same_as<index_t>;
+    { b.hole(i, s) } noexcept;
     { b.cancel(i, i) } noexcept;
 };
 

@@ -68,42 +68,59 @@ namespace detail {
 template <bool Same, class RxB, class TxB, class F>
 [[gnu::always_inline]] inline index_t forward_loop(rx_ring<RxB>& from, tx_ring<TxB>& to, index_t max, F& fn) noexcept {
     constexpr bool touches = frame_callable<F> || !Same;
+    constexpr std::uint16_t travels = ns_morefrag | ns_vnet;
     rx_batch<RxB> rx(from);
     tx_batch<TxB> tx(to, max);
     chain_state open = rx.verdict();
+    index_t budget = max;
+    index_t room = tx.room();
     index_t frames = 0;
     slot s;
-    while (frames < max && tx.room() && rx.template next<touches>(s)) {
+    for (; budget != 0 && room != 0; --budget) {
+        const found what = rx.template next<touches>(s);
+        if (what == found::nothing) break;
         const slot arrived = s;
-        const bool more = (s.flags & ns_morefrag) != 0;
-        bool drop = open.discard;
-        if (s.len == 0 && !more && open.idle()) [[unlikely]] {
-            rx.give(s, arrived);  // a hole
-            continue;
+        const bool first = open.frags == 0;
+        bool drop = false;
+        bool ends = true;
+        if (what == found::odd || !open.idle()) [[unlikely]] {
+            ends = (s.flags & ns_morefrag) == 0;
+            if (s.len == 0 && ends && open.idle()) {
+                rx.give(s, arrived);  // a hole
+                continue;
+            }
+            drop = open.discard;
         }
         if (!drop) {
-            const verdict v = show(fn, rx.data(s), s, rx.capacity(), open.frags == 0);
-            if (v == verdict::stop) [[unlikely]] break;
-            drop = v == verdict::drop && open.frags == 0;
-            if (drop) from.stats().drop(cause::policy);
+            const verdict v = show(fn, rx.data(s), s, rx.capacity(), first);
+            if (v == verdict::stop) [[unlikely]] {
+                rx.leave();
+                break;
+            }
+            if (v == verdict::drop && first) {
+                drop = true;
+                from.stats().drop(cause::policy);
+            }
         }
         if (drop) {
             rx.give(s, arrived);
-        } else if constexpr (Same) {
-            const slot t = tx.template peek<false>();
-            const swapped w = swap_of(s, t);
-            tx.put(w.out, t);
-            rx.give(w.back, arrived);
         } else {
-            const slot t = tx.template peek<true>();
-            const std::uint16_t len = s.len <= rx.capacity() && s.len <= tx.capacity() ? s.len : std::uint16_t{0};
-            copy_frame(tx.data(t), rx.data(s), len);
-            // A frame that does not fit keeps its length, so that put counts it as what it is.
-            tx.put(slot{t.buf_idx, s.len, static_cast<std::uint16_t>(s.flags & (ns_morefrag | ns_vnet)), s.ptr}, t);
-            rx.give(s, arrived);
+            const slot t = tx.template peek<!Same>();
+            if constexpr (Same) {
+                const swapped w = swap_of(s, t);
+                tx.put(w.out, t);
+                rx.give(w.back, arrived);
+            } else {
+                // A frame that does not fit keeps its length, so that put counts it as what it is.
+                if (tx.usable(t) && s.len <= rx.capacity() && s.len <= tx.capacity())
+                    copy_frame(tx.data(t), rx.data(s), s.len);
+                tx.put(slot{t.buf_idx, s.len, static_cast<std::uint16_t>(s.flags & travels), s.ptr}, t);
+                rx.give(s, arrived);
+            }
+            --room;
         }
-        open = more ? chain_state{1, drop} : chain_state{};
-        frames += more ? 0U : 1U;
+        frames += ends ? 1U : 0U;
+        open = {ends ? 0U : 1U, !ends && drop};
     }
     rx.verdict() = open;
     tx.commit();
@@ -113,62 +130,74 @@ template <bool Same, class RxB, class TxB, class F>
 
 }  // namespace detail
 
-/// Moves up to `max` frames from a receive ring to a transmit ring, past `fn` if there is one, in one loop. Buffers are
+/// Moves up to `max` slots from a receive ring to a transmit ring, past `fn` if there is one, in one loop. Buffers are
 /// swapped when both rings live in one region, else frames are copied. Stops when nothing has arrived, when there is no
-/// room (nothing is lost: what does not fit stays), or at verdict::stop. Returns the frames taken from `from`, the ones
-/// that `fn` dropped included.
+/// room (nothing is lost: what does not fit stays), or at verdict::stop. Returns the frames that it took the end of,
+/// the ones that `fn` dropped included. A frame of several slots may be cut by `max`; the next call goes on with it.
 template <rx_backend RxB, tx_backend TxB, packet_callable F = pass_all>
 index_t forward(rx_ring<RxB>& from, tx_ring<TxB>& to, index_t max, F&& fn = {}) noexcept {
     if (from.buffers().base == to.buffers().base) return detail::forward_loop<true>(from, to, max, fn);
     return detail::forward_loop<false>(from, to, max, fn);
 }
 
-/// Sends up to `max` frames that `fn` writes: it fills data(), calls resize(), returns nothing or a verdict (stop: this
-/// slot stays unsent and the loop ends; drop: skipped the same way). Returns the frames sent; fewer than max when the
-/// ring is full.
+/// Sends up to `max` slots that `fn` writes: it fills data(), calls resize(), returns nothing or a verdict (anything but
+/// pass: this slot stays unsent and the loop ends). Returns the frames that ended in them; fewer than max when the ring
+/// is full.
 template <tx_backend B, packet_callable F>
 index_t generate(tx_ring<B>& to, index_t max, F&& fn) noexcept {
     tx_batch<B> tx(to, max);
-    index_t frames = 0;
+    const std::uint64_t before_all = to.stats().frames;
     bool first = true;
-    while (frames < max && tx.room()) {
+    for (index_t budget = tx.room() < max ? tx.room() : max; budget != 0; --budget) {
         const slot before = tx.template peek<frame_callable<F>>();
         slot s = before;
         s.flags = 0;
-        if (show(fn, tx.data(s), s, tx.capacity(), first) != verdict::pass) break;
+        if (tx.usable(s)) [[likely]] {
+            if (show(fn, tx.data(s), s, tx.capacity(), first) != verdict::pass) break;
+            first = (s.flags & ns_morefrag) == 0;
+        }
         tx.put(s, before);
-        first = (s.flags & ns_morefrag) == 0;
-        frames += first ? 1U : 0U;
     }
     tx.commit();
-    return frames;
+    return static_cast<index_t>(to.stats().frames - before_all);
 }
 
-/// Takes up to `max` frames out of a receive ring and shows each to `fn`. Returns the frames taken.
+/// Takes up to `max` slots out of a receive ring and shows each to `fn`. Returns the frames that it took the end of.
 template <rx_backend B, packet_callable F = pass_all>
 index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
     rx_batch<B> rx(from);
-    chain_state open = rx.verdict();
-    index_t frames = 0;
+    bool open = rx.verdict().frags != 0;
+    index_t no_frames = 0;
+    index_t budget = max;
     slot s;
-    while (frames < max && rx.template next<frame_callable<F>>(s)) {
+    for (; budget != 0; --budget) {
+        const found what = rx.template next<frame_callable<F>>(s);
+        if (what == found::nothing) break;
         const slot arrived = s;
-        const bool more = (s.flags & ns_morefrag) != 0;
-        if (s.len == 0 && !more && open.idle()) [[unlikely]] {
-            rx.give(s, arrived);
-            continue;
+        bool first = true;
+        if (what == found::odd || open) [[unlikely]] {
+            const bool more = (s.flags & ns_morefrag) != 0;
+            if (s.len == 0 && !more && !open) {
+                ++no_frames;
+                rx.give(s, arrived);  // a hole
+                continue;
+            }
+            first = !open;
+            open = more;
+            no_frames += more ? 1U : 0U;
         }
-        if (show(fn, rx.data(s), s, rx.capacity(), open.frags == 0) == verdict::stop) [[unlikely]] break;
+        if (show(fn, rx.data(s), s, rx.capacity(), first) == verdict::stop) [[unlikely]] {
+            rx.leave();
+            break;
+        }
         // Only the buffer's identity goes back; what fn did to len or flags of its copy does not.
         slot back = arrived;
         back.buf_idx = s.buf_idx;
         rx.give(back, arrived);
-        open.frags = more ? 1U : 0U;
-        frames += more ? 0U : 1U;
     }
-    rx.verdict() = open;
+    rx.verdict() = {open ? 1U : 0U, false};
     rx.commit();
-    return frames;
+    return max - budget - no_frames;
 }
 
 // The same over whole ports: ring i of one side to ring i of the other, wrapping where one side has fewer.

@@ -24,12 +24,19 @@ struct buffer_space {
     [[nodiscard]] std::byte* at(std::uint32_t idx) const noexcept {
         return base + static_cast<std::size_t>(idx < count ? idx : 0) * size;
     }
+    /// An index that was found valid.
+    [[nodiscard]] std::byte* of(std::uint32_t idx) const noexcept {
+        return base + static_cast<std::size_t>(idx) * size;
+    }
     /// For prefetching: any index, checked by nobody, touched by nobody.
     [[nodiscard]] const std::byte* hint(std::uint32_t idx) const noexcept {
         return reinterpret_cast<const std::byte*>(reinterpret_cast<std::uintptr_t>(base) +
                                                   static_cast<std::size_t>(idx) * size);
     }
 };
+
+/// Nothing, or more than a buffer holds: one comparison for both.
+[[nodiscard]] constexpr bool odd_length(std::uint32_t len, std::uint32_t size) noexcept { return len - 1 >= size; }
 
 /// What tx and rx rings share: netmap's ring as the user sees it, and the private truth behind it. One thread at a
 /// time per ring.

@@ -3,8 +3,9 @@
 
 // txsync and rxsync, and the two batches that they and the fused loops (fuse.hpp) are made of. A batch keeps what the
 // loop needs in locals (a copy of the backend, the indexes, the sums) and stores it back once: the compiler can then
-// hold it in registers although the loop writes to shared memory. For that reason nothing in a batch has its address
-// taken by a function that is not inlined.
+// hold it in registers although the loop writes to shared memory. So nothing in a batch may have its address taken by a
+// function that is not inlined; and what is not a whole good frame in one slot (fragments, holes, nonsense) leaves the
+// loop: the batch is stored back, the ring deals with the slot, the batch is loaded again.
 
 #include <cstdint>
 #include <utility>
@@ -21,12 +22,6 @@ class rx_batch;
 
 /// For a batch that starts where the ring stands, without looking at what the user did.
 struct as_it_is {};
-
-/// What is left of a slot that cannot be sent.
-struct rejected {
-    slot hole;
-    chain_state chain;
-};
 
 /// A transmit ring over backend B.
 template <tx_backend B>
@@ -45,14 +40,15 @@ public:
         const index_t head = prologue();
         const index_t pushed = ring_distance(k_.hwcur, head, k_.num_slots);
         if (pushed != 0) push(head);
-        b_.publish(head);
+        b_.publish(whole());
         k_.hwtail = b_.reclaim(head, f);
         finish();
         return pushed;
     }
 
     [[nodiscard]] B& backend() noexcept { return b_; }
-    /// Slots that were put into an unfinished frame, or queued by the user and not yet synced.
+    [[nodiscard]] const B& backend() const noexcept { return b_; }
+    /// Whether something is under way: queued and not synced, or synced and not yet taken back (nm_tx_pending).
     [[nodiscard]] bool pending() const noexcept { return k_.next(tail()) != head(); }
 
 private:
@@ -68,19 +64,51 @@ private:
         batch.store_back();
     }
 
-    // A bad slot takes its whole frame with it; its place is kept by holes.
-    [[gnu::noinline, gnu::cold]] rejected reject(index_t i, chain_state chain, nm::slot s, cause why) noexcept {
+    // Slot hwcur goes out as s, which is a fragment, a hole, or nothing that can be sent. A bad slot takes its whole
+    // frame with it; its place is kept by holes.
+    [[gnu::noinline, gnu::cold]] void put_odd(nm::slot s, const nm::slot before) noexcept {
+        const index_t i = k_.hwcur;
         const bool more = (s.flags & ns_morefrag) != 0;
-        if (!chain.discard) {
-            b_.cancel(i, chain.frags);
+        const bool last_that_fits = chain_.frags + 1 == max_frags || chain_.frags + 2 >= k_.num_slots;
+        if (!bufs_.valid(s.buf_idx)) reject(s, cause::bad_idx);
+        else if (s.len > bufs_.size) reject(s, cause::bad_len);
+        else if (s.len == 0 && !more && chain_.idle()) hole(s);  // the user's own
+        else if (chain_.discard || s.len == 0 || (more && last_that_fits)) reject(s, cause::bad_chain);
+        else {
+            chain_.frags = more ? chain_.frags + 1 : 0;
+            c_.frames += more ? 0U : 1U;
+            c_.bytes += s.len;
+            b_.put(i, s);
+        }
+        ++c_.slots;
+        s.flags = static_cast<std::uint16_t>(s.flags & ~ns_buf_changed);
+        update_slot(slots_[i], s, before);
+        k_.hwcur = k_.next(i);
+    }
+
+    void reject(nm::slot& s, cause why) noexcept {
+        if (!chain_.discard) {
+            b_.cancel(k_.hwcur, chain_.frags);
             c_.drop(why);
             ++c_.frames;
         }
-        // The buffer stays with the slot if it is one; a bad index becomes the junk buffer's.
+        chain_ = {0, (s.flags & ns_morefrag) != 0};
+        hole(s);
+    }
+
+    // The buffer stays with the slot if it is one; a bad index becomes the junk buffer's, unless the backend knows
+    // better.
+    void hole(nm::slot& s) noexcept {
         if (!bufs_.valid(s.buf_idx)) s.buf_idx = 0;
         s.len = 0;
         s.flags = static_cast<std::uint16_t>(s.flags & ns_buf_changed);
-        return {s, {0, more}};
+        b_.hole(k_.hwcur, s);
+    }
+
+    // Where the last whole frame ends.
+    [[nodiscard]] index_t whole() const noexcept {
+        const index_t frags = chain_.frags;
+        return k_.hwcur >= frags ? k_.hwcur - frags : k_.hwcur + k_.num_slots - frags;
     }
 
     B b_;
@@ -110,6 +138,7 @@ public:
 
     void set_timestamps(bool on) noexcept { stamps_ = on; }
     [[nodiscard]] B& backend() noexcept { return b_; }
+    [[nodiscard]] const B& backend() const noexcept { return b_; }
 
 private:
     friend class rx_batch<B>;
@@ -128,19 +157,20 @@ private:
 };
 
 /// One visit to a transmit ring. Construction takes over what the user queued by hand; then put() any number of slots
-/// while room(); then commit().
+/// up to room(); then commit().
 template <tx_backend B>
 class tx_batch {
 public:
     [[gnu::always_inline]] tx_batch(tx_ring<B>& r, as_it_is) noexcept
-        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), start_(r.k_.hwcur), i_(start_),
-          tail_(r.k_.hwtail), chain_(r.chain_) {}
+        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur),
+          open_(!r.chain_.idle()) {}
     /// `want`: room for this many slots would be good.
     [[gnu::always_inline]] tx_batch(tx_ring<B>& r, index_t want) noexcept : tx_batch(ready(r, want), as_it_is{}) {}
     tx_batch(const tx_batch&) = delete;
     tx_batch& operator=(const tx_batch&) = delete;
 
-    [[nodiscard]] [[gnu::always_inline]] bool room() const noexcept { return i_ != tail_; }
+    /// Free slots.
+    [[nodiscard]] [[gnu::always_inline]] index_t room() const noexcept { return ring_distance(i_, r_.k_.hwtail, n_); }
     [[nodiscard]] [[gnu::always_inline]] index_t at() const noexcept { return i_; }
     /// The free slot that the next put() fills. Prefetches ahead for who will write the buffer.
     template <bool Prefetch>
@@ -152,18 +182,22 @@ public:
         }
         return load_slot(slots_[i_]);
     }
-    [[nodiscard]] [[gnu::always_inline]] std::byte* data(const slot& s) const noexcept { return bufs_.at(s.buf_idx); }
+    /// Whether the free slot's buffer is one: it lies where the user can write to it.
+    [[nodiscard]] [[gnu::always_inline]] bool usable(const slot& s) const noexcept { return bufs_.valid(s.buf_idx); }
+    [[nodiscard]] [[gnu::always_inline]] std::byte* data(const slot& s) const noexcept { return bufs_.of(s.buf_idx); }
     [[nodiscard]] [[gnu::always_inline]] std::uint32_t capacity() const noexcept { return bufs_.size; }
 
     /// Slot i goes out as `s`; `before` is what lies in the ring.
     [[gnu::always_inline]] void put(slot s, const slot& before) noexcept {
-        const bool more = (s.flags & ns_morefrag) != 0;
-        if (!bufs_.valid(s.buf_idx) || s.len > bufs_.size) [[unlikely]]
-            s = reject(s, bufs_.valid(s.buf_idx) ? cause::bad_len : cause::bad_idx);
-        else if (more || !chain_.idle()) [[unlikely]]
-            s = fragment(s, more);
-        else
-            frames_ += s.len != 0 ? 1U : 0U;
+        if (!bufs_.valid(s.buf_idx) || odd_length(s.len, bufs_.size) || (s.flags & ns_morefrag) != 0 || open_)
+            [[unlikely]] {
+            store_back();
+            r_.put_odd(s, before);
+            b_ = r_.b_;
+            i_ = r_.k_.hwcur;
+            open_ = !r_.chain_.idle();
+            return;
+        }
         bytes_ += s.len;
         b_.put(i_, s);
         s.flags = static_cast<std::uint16_t>(s.flags & ~ns_buf_changed);
@@ -175,18 +209,18 @@ public:
     [[gnu::always_inline]] void commit() noexcept {
         store_back();
         r_.set_head(i_);
-        r_.b_.publish(i_);
+        r_.b_.publish(r_.whole());
         r_.finish();
     }
 
     [[gnu::always_inline]] void store_back() noexcept {
+        const index_t slots = ring_distance(r_.k_.hwcur, i_, n_);
         r_.b_ = b_;
-        r_.chain_ = chain_;
         r_.k_.hwcur = i_;
-        r_.k_.hwtail = tail_;
-        r_.c_.frames += frames_;
+        r_.c_.frames += slots;
+        r_.c_.slots += slots;
         r_.c_.bytes += bytes_;
-        r_.c_.slots += ring_distance(start_, i_, n_);
+        bytes_ = 0;
     }
 
     static constexpr index_t prefetch_distance = 8;
@@ -200,66 +234,54 @@ private:
         return r;
     }
 
-    // Cold work goes through the ring's own copy of the backend: the address of this one stays unknown.
-    [[gnu::always_inline]] slot reject(const slot& s, cause why) noexcept {
-        r_.b_ = b_;
-        const rejected r = r_.reject(i_, chain_, s, why);
-        b_ = r_.b_;
-        chain_ = r.chain;
-        return r.hole;
-    }
-
-    [[gnu::always_inline]] slot fragment(const slot& s, bool more) noexcept {
-        if (chain_.discard || s.len == 0 || (more && (chain_.frags + 1 == max_frags || chain_.frags + 2 >= n_)))
-            return reject(s, cause::bad_chain);
-        chain_.frags = more ? chain_.frags + 1 : 0;
-        frames_ += more ? 0U : 1U;
-        return s;
-    }
-
     tx_ring<B>& r_;
     B b_;
     slot* const slots_;
     const buffer_space bufs_;
     const index_t n_;
-    const index_t start_;
     index_t i_;
-    index_t tail_;
-    chain_state chain_;
-    std::uint64_t frames_ = 0;
+    bool open_;  // inside a frame of several slots
     std::uint64_t bytes_ = 0;
 };
 
-/// One visit to a receive ring. Construction takes back what the user released by hand; then while next(s): use it,
-/// give() it; then commit().
+/// What rx_batch::next() found: nothing; a whole frame; or a fragment or a hole.
+enum class found : unsigned { nothing, frame, odd };
+
+/// One visit to a receive ring. Construction takes back what the user released by hand; then while next(s): use it and
+/// give() it, or leave() it; then commit().
 template <rx_backend B>
 class rx_batch {
 public:
     [[gnu::always_inline]] rx_batch(rx_ring<B>& r, as_it_is) noexcept
-        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur), tail_(r.k_.hwtail) {}
+        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur),
+          seen_(ring_distance(i_, r.k_.hwtail, n_)) {}
     [[gnu::always_inline]] explicit rx_batch(rx_ring<B>& r) noexcept : rx_batch(ready(r), as_it_is{}) {}
     rx_batch(const rx_batch&) = delete;
     rx_batch& operator=(const rx_batch&) = delete;
 
     [[nodiscard]] [[gnu::always_inline]] index_t at() const noexcept { return i_; }
-    /// The next filled slot: one that the user has seen already (by rxsync) and left, or one that has just arrived.
+    /// The next filled slot: one that the user has seen already (by rxsync) and not passed, or one that has just
+    /// arrived. Its buffer is valid, unless it is a hole.
     template <bool Prefetch>
-    [[nodiscard]] [[gnu::always_inline]] bool next(slot& s) noexcept {
-        if (i_ == tail_) {
-            if (!b_.ready(i_)) return false;
-            tail_ = ring_next(i_, n_);
-            s = arrive(i_);
-        } else {
-            s = load_slot(slots_[i_]);
-        }
+    [[nodiscard]] [[gnu::always_inline]] found next(slot& s) noexcept {
         if constexpr (Prefetch) {
             index_t ahead = i_ + prefetch_distance;
             if (ahead >= n_) ahead -= n_;
             if (ahead < n_) prefetch_read(bufs_.hint(slots_[ahead].buf_idx));
         }
-        return true;
+        if (seen_ != 0) [[unlikely]] {
+            --seen_;
+            s = load_slot(slots_[i_]);
+            if (odd(s)) {
+                if (!bufs_.valid(s.buf_idx) || s.len > bufs_.size) s.len = s.flags = 0;
+                return found::odd;
+            }
+            return found::frame;
+        }
+        if (!b_.ready(i_)) return found::nothing;
+        return arrive(i_, s);
     }
-    [[nodiscard]] [[gnu::always_inline]] std::byte* data(const slot& s) const noexcept { return bufs_.at(s.buf_idx); }
+    [[nodiscard]] [[gnu::always_inline]] std::byte* data(const slot& s) const noexcept { return bufs_.of(s.buf_idx); }
     [[nodiscard]] [[gnu::always_inline]] std::uint32_t capacity() const noexcept { return bufs_.size; }
     /// Where the open frame stands, across visits.
     [[nodiscard]] [[gnu::always_inline]] chain_state& verdict() noexcept { return r_.verdict_; }
@@ -267,10 +289,20 @@ public:
     /// The user is done with the slot; `s` goes back in its place, `before` is what lies there.
     [[gnu::always_inline]] void give(const slot& s, const slot& before) noexcept {
         update_slot(slots_[i_], s, before);
-        give_checked(s, s.buf_idx != before.buf_idx);
+        give(s, s.buf_idx != before.buf_idx);
     }
     /// The same for a slot that the user passed by himself.
-    [[gnu::always_inline]] void give_user() noexcept { give_checked(load_slot(slots_[i_]), true); }
+    [[gnu::always_inline]] void give_user() noexcept {
+        slot s = load_slot(slots_[i_]);
+        if (!bufs_.valid(s.buf_idx)) [[unlikely]] {
+            if (s.len != 0) r_.c_.drop(cause::bad_idx);  // a hole was counted when it arrived
+            s.buf_idx = 0;
+        }
+        --seen_;
+        give(s, true);
+    }
+    /// The slot that next() returned stays where it is.
+    [[gnu::always_inline]] void leave() noexcept { ++seen_; }
 
     [[gnu::always_inline]] void commit() noexcept {
         store_back();
@@ -284,23 +316,26 @@ public:
     /// rxsync's second half: everything that is there, up to the one slot that stays empty.
     [[gnu::always_inline]] index_t receive_all() noexcept {
         const index_t last = ring_prev(i_, n_);
-        while (tail_ != last && b_.ready(tail_)) {
-            (void)arrive(tail_);
-            tail_ = ring_next(tail_, n_);
+        const index_t before = seen_;
+        slot s;
+        for (index_t t = tail(); t != last && b_.ready(t); t = ring_next(t, n_)) {
+            (void)arrive(t, s);
+            ++seen_;
         }
         store_back();
         r_.b_.publish(i_);
         r_.finish();
-        return static_cast<index_t>(arrived_);
+        return seen_ - before;
     }
 
     [[gnu::always_inline]] void store_back() noexcept {
+        const index_t arrived = ring_distance(r_.k_.hwtail, tail(), n_);
         r_.b_ = b_;
         r_.k_.hwcur = i_;
-        r_.k_.hwtail = tail_;
-        r_.c_.frames += frames_;
+        r_.k_.hwtail = tail();
+        r_.c_.frames += arrived;
+        r_.c_.slots += arrived;
         r_.c_.bytes += bytes_;
-        r_.c_.slots += arrived_;
     }
 
     static constexpr index_t prefetch_distance = 8;
@@ -313,27 +348,34 @@ private:
         return r;
     }
 
-    [[gnu::always_inline]] slot arrive(index_t i) noexcept {
-        const slot before = load_slot(slots_[i]);
-        slot s = before;
-        b_.get(i, s);
-        if (!bufs_.valid(s.buf_idx) || s.len > bufs_.size) [[unlikely]] {
-            r_.c_.drop(bufs_.valid(s.buf_idx) ? cause::bad_len : cause::bad_idx);
-            if (!bufs_.valid(s.buf_idx)) s.buf_idx = 0;
-            s.len = 0;
-        }
-        frames_ += s.len != 0 && (s.flags & ns_morefrag) == 0 ? 1U : 0U;
-        bytes_ += s.len;
-        ++arrived_;
-        update_slot(slots_[i], s, before);
-        return s;
+    [[nodiscard]] [[gnu::always_inline]] index_t tail() const noexcept {
+        const index_t t = i_ + seen_;
+        return t >= n_ ? t - n_ : t;
     }
 
-    [[gnu::always_inline]] void give_checked(slot s, bool changed) noexcept {
-        if (!bufs_.valid(s.buf_idx)) [[unlikely]] {
-            r_.c_.drop(cause::bad_idx);
-            s.buf_idx = 0;
+    [[nodiscard]] [[gnu::always_inline]] bool odd(const slot& s) const noexcept {
+        return !bufs_.valid(s.buf_idx) || odd_length(s.len, bufs_.size) || (s.flags & ns_morefrag) != 0;
+    }
+
+    [[gnu::always_inline]] found arrive(index_t i, slot& s) noexcept {
+        const slot before = load_slot(slots_[i]);
+        s = before;
+        b_.get(i, s);
+        const bool is_odd = odd(s);
+        if (is_odd) [[unlikely]] {
+            // A fragment, or what cannot be a frame: that becomes a hole, and a bad index the junk buffer's.
+            if (!bufs_.valid(s.buf_idx) || s.len > bufs_.size) {
+                r_.c_.drop(bufs_.valid(s.buf_idx) ? cause::bad_len : cause::bad_idx);
+                s = {bufs_.valid(s.buf_idx) ? s.buf_idx : 0, 0, 0, 0};
+            }
+            if (s.len == 0 || (s.flags & ns_morefrag) != 0) --r_.c_.frames;  // store_back counts every slot as one
         }
+        bytes_ += s.len;
+        update_slot(slots_[i], s, before);
+        return is_odd ? found::odd : found::frame;
+    }
+
+    [[gnu::always_inline]] void give(slot s, bool changed) noexcept {
         s.flags = static_cast<std::uint16_t>(changed ? s.flags | ns_buf_changed : s.flags & ~ns_buf_changed);
         b_.give(i_, s);
         i_ = ring_next(i_, n_);
@@ -345,10 +387,8 @@ private:
     const buffer_space bufs_;
     const index_t n_;
     index_t i_;
-    index_t tail_;
-    std::uint64_t frames_ = 0;
+    index_t seen_;  // slots from i_ on that have arrived and are the user's
     std::uint64_t bytes_ = 0;
-    std::uint64_t arrived_ = 0;
 };
 
 }  // namespace nm

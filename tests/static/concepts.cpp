@@ -16,6 +16,7 @@ struct least_tx {
     void put(index_t, slot&) noexcept;
     void publish(index_t) noexcept;
     index_t reclaim(index_t, sync_flags) noexcept;
+    void hole(index_t, slot&) noexcept;
     void cancel(index_t, index_t) noexcept;
 };
 static_assert(nm::tx_backend<least_tx>);

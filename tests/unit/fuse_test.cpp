@@ -38,7 +38,8 @@ index_t three_loops(nm::pipe& from, nm::pipe& to, index_t max) {
     rx.rxsync();
     tx.txsync();
     index_t frames = 0;
-    for (; frames < max && rx.head() != rx.tail() && tx.head() != tx.tail(); rx.advance(), tx.advance()) {
+    for (index_t slots = 0; slots < max && rx.head() != rx.tail() && tx.head() != tx.tail();
+         rx.advance(), tx.advance(), ++slots) {
         const bool last = (rx.slot().flags & nm::ns_morefrag) == 0;
         if (&from.region() == &to.region()) nm::swap_slots(rx, tx);
         else nm::copy_slot(rx, tx);
@@ -133,7 +134,7 @@ TEST(fuse, the_verdict_on_the_first_fragment_holds_for_all) {
     int shown = 0;
     for (const bool drop : {true, false}) {
         int left = 3;
-        nm::generate(c.a, 1, [&](nm::frame& f) noexcept {
+        nm::generate(c.a, 3, [&](nm::frame& f) noexcept {
             f.resize(100);
             if (--left != 0) f.meta().flags = nm::ns_morefrag;
         });

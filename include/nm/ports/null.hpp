@@ -10,6 +10,7 @@ namespace nm {
 struct null_tx {
     index_t num_slots;
     void put(index_t, slot&) noexcept {}
+    void hole(index_t, slot&) noexcept {}
     void cancel(index_t, index_t) noexcept {}
     void publish(index_t) noexcept {}
     [[nodiscard]] index_t reclaim(index_t hwcur, sync_flags) noexcept { return ring_prev(hwcur, num_slots); }

@@ -35,20 +35,23 @@ struct pipe_tx {
     int my_fd = -1;
     bool asymmetric = true;
     bool armed = false;
-    index_t complete = 0;  ///< end of the last whole frame that was put
     index_t tail = 0;      ///< what reclaim returned last
     index_t published = 0;
     std::uint32_t swaps = 0;
 
-    [[gnu::always_inline]] void put(index_t i, slot& s) noexcept {
-        const slot before = load_slot(peers[i]);
-        if (s.buf_idx < 2) [[unlikely]]
-            s.buf_idx = before.buf_idx;  // a bad slot's hole gets back the buffer of the pair
-        s.flags = static_cast<std::uint16_t>(s.buf_idx != before.buf_idx ? s.flags | ns_buf_changed
-                                                                         : s.flags & ~ns_buf_changed);
-        update_slot(peers[i], s, before);
-        const index_t after = ring_next(i, num_slots);
-        complete = (s.flags & ns_morefrag) != 0 ? complete : after;
+    [[gnu::always_inline]] void put(index_t i, const slot& s) noexcept {
+        const slot_words there = load_words(peers[i]);
+        if (words(s) == there) return;
+        slot now = s;
+        const auto changed = static_cast<std::uint16_t>(s.buf_idx != from_words(there).buf_idx ? ns_buf_changed : 0);
+        now.flags = static_cast<std::uint16_t>((s.flags & ~ns_buf_changed) | changed);
+        store_words(peers[i], words(now));
+    }
+
+    void hole(index_t i, slot& s) noexcept {
+        const slot there = load_slot(peers[i]);
+        if (s.buf_idx < 2) s.buf_idx = there.buf_idx;  // the buffer of the pair
+        store_slot(peers[i], s);
     }
 
     void cancel(index_t i, index_t k) noexcept {
@@ -61,10 +64,10 @@ struct pipe_tx {
         }
     }
 
-    [[gnu::always_inline]] void publish(index_t) noexcept {
-        if (complete != published) {
-            published = complete;
-            link->tail.store(complete, std::memory_order_release);  // P1: the slots before their index
+    [[gnu::always_inline]] void publish(index_t i) noexcept {
+        if (i != published) {
+            published = i;
+            link->tail.store(i, std::memory_order_release);  // P1: the slots before their index
             link->rx_sleeps.wake(peer, asymmetric);
         }
         if (armed) [[unlikely]] {
