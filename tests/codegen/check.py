@@ -9,6 +9,10 @@ Every function of SOURCE whose name has `codegen_` in it must hold a loop, and i
 no indirect jump. Of functions named `codegen_all_` this is asked of all loops, not of the innermost ones only: for a road
 that has a loop per packet inside it (fragments, a copy).
 
+Where the loop is in a function that the compiler does not inline (one call per batch is allowed), SOURCE says which ones
+are to be checked in place of these: `// functions: REGEX`, found in the demangled name, on a line of its own; several such
+lines each must find something. `// functions-all: REGEX` asks it of all their loops.
+
 A loop is found as a natural one: a jump back to an instruction that every way to the jump goes through, and all that lies
 between. What the compiler has put out of line (behind the end of the function's hot part, or into its .cold section) is a
 cold path: of a loop, only the run of instructions that hangs together with its head counts.
@@ -48,10 +52,11 @@ class Instruction:
 def disassemble(object_file):
     text = subprocess.run(["objdump", "-dr", "--no-show-raw-insn", "-w", "-C", str(object_file)], capture_output=True,
                           text=True, check=True).stdout
-    functions, current = {}, None
+    functions, current = [], None
     for line in text.splitlines():
         if match := SYMBOL.match(line):
-            current = functions.setdefault(match.group(1), [])
+            current = []
+            functions.append((match.group(1), current))
         elif current is not None and (match := LINE.match(line)):
             operands, relocation = match.group(3), None
             # -w puts a relocation behind its instruction: `call 10 <f+0x10>	c: R_X86_64_PLT32	memcpy-0x4`
@@ -166,14 +171,14 @@ def hot_part(head, body):
     return range(low, high + 1)
 
 
-def check_function(name, code):
+def check_function(name, code, all_loops):
     """(number of loops checked, the complaints)"""
     code = without_padding(code)
     edges = successors(code)
     loops = natural_loops(edges)
     if not loops:
         return 0, [f"{name}: no loop found, so there is nothing to check"]
-    if "codegen_all_" in name:
+    if all_loops:
         chosen = list(loops)
     else:
         # A loop whose inner loop lies out of line is still the innermost one on the hot path.
@@ -198,15 +203,21 @@ def check(source, command, level):
             return [], [f"{source} does not compile:\n{result.stderr}"]
         functions = disassemble(object_file)
     report, complaints = [], []
-    for name, code in functions.items():
-        # GCC keeps the cold part of f as f.cold: that is where calls belong.
-        if "codegen_" not in name.split("(")[0] or re.search(r"\.cold|\[clone [^]]*cold", name) or not code:
-            continue
-        loops, found = check_function(name, code)
-        calls = sum(instruction.is_call for instruction in code)
-        report.append(f"{level} {name}: {len(code)} instructions, {loops} loops checked, {calls} calls outside" if not found
-                      else f"{level} {name}: FAILED")
-        complaints += [f"{level} {line}" for line in found]
+    wanted = re.findall(r"^// functions(-all)?: (.+)$", source.read_text(), re.M)
+    for everything, pattern in wanted or [("-all", r"^[^(]*codegen_all_"), ("", r"^[^(]*codegen_(?!all_)")]:
+        matched = 0
+        for name, code in functions:
+            # GCC keeps the cold part of f as f.cold: that is where calls belong.
+            if not re.search(pattern, name) or re.search(r"\.cold|\[clone [^]]*cold", name) or not code:
+                continue
+            matched += 1
+            loops, found = check_function(name, code, bool(everything))
+            calls = sum(instruction.is_call for instruction in code)
+            state = f"{len(code)} instructions, {loops} loops checked, {calls} calls elsewhere" if not found else "FAILED"
+            report.append(f"{level} {name}: {state}")
+            complaints += [f"{level} {line}" for line in found]
+        if wanted and not matched:
+            complaints.append(f"{source}: no function is found by {pattern}")
     if not report:
         complaints.append(f"{source}: no function named codegen_...")
     return report, complaints
