@@ -14,8 +14,8 @@ are to be checked in place of these: `// functions: REGEX`, found in the demangl
 lines each must find something. `// functions-all: REGEX` asks it of all their loops.
 
 A loop is found as a natural one: a jump back to an instruction that every way to the jump goes through, and all that lies
-between. What the compiler has put out of line (behind the end of the function's hot part, or into its .cold section) is a
-cold path: of a loop, only the run of instructions that hangs together with its head counts.
+between. What the compiler has put out of line (behind the last jump back, or into the .cold section) is a cold path: of a
+loop, only the run of instructions that hangs together with its head counts, up to the last jump back to the head.
 """
 import pathlib
 import platform
@@ -162,13 +162,21 @@ def natural_loops(edges):
     return loops
 
 
-def hot_part(head, body):
+def run_around(head, body):
+    """All of the loop that hangs together with its head."""
     low = high = head
     while low - 1 in body:
         low -= 1
     while high + 1 in body:
         high += 1
-    return range(low, high + 1)
+    return low, high
+
+
+def hot_part(head, body, edges):
+    """Of the run around the head, what lies before the last jump back to the head or to what stands before it."""
+    low, high = run_around(head, body)
+    back = [i for i in range(head, high + 1) if any(low <= nxt <= head for nxt in edges[i] if nxt != i + 1)]
+    return range(low, max(back, default=high) + 1)
 
 
 def check_function(name, code, all_loops):
@@ -182,10 +190,11 @@ def check_function(name, code, all_loops):
         chosen = list(loops)
     else:
         # A loop whose inner loop lies out of line is still the innermost one on the hot path.
-        chosen = [h for h in loops if not any(other != h and other in hot_part(h, loops[h]) for other in loops)]
+        runs = {head: run_around(head, body) for head, body in loops.items()}
+        chosen = [h for h in loops if not any(other != h and runs[h][0] <= other <= runs[h][1] for other in loops)]
     complaints = []
     for head in chosen:
-        for i in hot_part(head, loops[head]):
+        for i in hot_part(head, loops[head], edges):
             instruction = code[i]
             if instruction.is_call:
                 complaints.append(f"{name}: a call inside the loop at {code[head].address:x}: {instruction}")
