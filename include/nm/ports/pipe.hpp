@@ -35,7 +35,7 @@ struct pipe_tx {
     int my_fd = -1;
     bool asymmetric = true;
     bool armed = false;
-    index_t tail = 0;      ///< what reclaim returned last
+    index_t returned = 0;  ///< the receiver's head, as last read
     index_t published = 0;
     std::uint32_t swaps = 0;
 
@@ -82,11 +82,11 @@ struct pipe_tx {
         const auto given = static_cast<index_t>(word & 0xffffffffU);
         const auto now = static_cast<std::uint32_t>(word >> 32);
         if (given >= num_slots) [[unlikely]]
-            return tail;
-        const index_t new_tail = ring_prev(given, num_slots);
+            return ring_prev(returned, num_slots);
         if (now != swaps) {
+            // All that was given back, the slot that stays empty for now included: its turn comes without a sign.
             swaps = now;
-            for (index_t i = tail; i != new_tail; i = ring_next(i, num_slots)) {
+            for (index_t i = returned; i != given; i = ring_next(i, num_slots)) {
                 const std::uint32_t idx = load_slot(peers[i]).buf_idx;
                 slot s = load_slot(mine[i]);
                 if (idx == s.buf_idx || idx - 2 >= num_bufs - 2) continue;
@@ -95,14 +95,14 @@ struct pipe_tx {
                 store_slot(mine[i], s);
             }
         }
-        tail = new_tail;
-        return tail;
+        returned = given;
+        return ring_prev(returned, num_slots);
     }
 
     /// Whether slots came back that reclaim has not seen.
     [[nodiscard]] bool freed() const noexcept {
         const auto given = static_cast<index_t>(link->head.load(std::memory_order_acquire) & 0xffffffffU);
-        return given < num_slots && ring_prev(given, num_slots) != tail;
+        return given < num_slots && given != returned;
     }
 };
 
@@ -279,9 +279,8 @@ private:
         ring* r = to.rings.rx(i);
         const index_t n = from.rings.shape().tx_slots;
         for (index_t s = 0; s < n; ++s) r->slots()[s] = t->slots()[s];
-        pipe_tx<> tx{t->slots(), r->slots(), link, n, m.num_bufs(), {to.wake.get()}, from.wake.get(), asymmetric};
-        tx.tail = n - 1;
-        pipe_rx<> rx{link, n, {from.wake.get()}, to.wake.get(), asymmetric};
+        const pipe_tx<> tx{t->slots(), r->slots(), link, n, m.num_bufs(), {to.wake.get()}, from.wake.get(), asymmetric};
+        const pipe_rx<> rx{link, n, {from.wake.get()}, to.wake.get(), asymmetric};
         from.tx.emplace_back(t, n, m, tx);
         to.rx.emplace_back(r, n, m, rx);
     }
