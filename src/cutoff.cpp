@@ -18,11 +18,11 @@ constexpr std::uint32_t netdev_ingress = 0;
 constexpr std::uint32_t netdev_egress = 1;
 
 /// The port id of the socket that owns the table tells apart two ports of one process.
-std::string table_name(int socket) {
+std::uint32_t port_id(int socket) {
     sockaddr_nl own{};
     socklen_t size = sizeof own;
     (void)::getsockname(socket, reinterpret_cast<sockaddr*>(&own), &size);
-    return "nm_" + std::to_string(::getpid()) + "_" + std::to_string(own.nl_pid);
+    return own.nl_pid;
 }
 
 nfgenmsg family(std::uint8_t f, std::uint16_t resource = 0) {
@@ -50,10 +50,64 @@ void put_chain(netlink::message& m, std::uint32_t seq, const std::string& table,
     m.end();
 }
 
-int make_table(base::unique_fd& out, const link_info& link, const cutoff_options& o) noexcept {
+template <class Fill>
+void put_expression(netlink::message& m, const char* name, Fill fill) {
+    const auto element = m.nest(NFTA_LIST_ELEM);
+    m.put_string(NFTA_EXPR_NAME, name);
+    const auto data = m.nest(NFTA_EXPR_DATA);
+    fill();
+    m.end_nest(data);
+    m.end_nest(element);
+}
+
+void put_value(netlink::message& m, std::uint16_t attribute, std::uint32_t value) {
+    const auto nest = m.nest(attribute);
+    m.put_u32(NFTA_DATA_VALUE, value);  // a register's bytes, in the host's order
+    m.end_nest(nest);
+}
+
+/// meta mark MARK meta mark set 0 accept
+void put_pass(netlink::message& m, std::uint32_t seq, const std::string& table, std::uint32_t mark) {
+    m.begin(nft(NFT_MSG_NEWRULE), NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, seq, family(NFPROTO_NETDEV));
+    m.put_string(NFTA_RULE_TABLE, table);
+    m.put_string(NFTA_RULE_CHAIN, "egress");
+    const auto list = m.nest(NFTA_RULE_EXPRESSIONS);
+    const std::uint32_t reg = htonl(NFT_REG_1);
+    const std::uint32_t key = htonl(NFT_META_MARK);
+    put_expression(m, "meta", [&] {
+        m.put_u32(NFTA_META_KEY, key);
+        m.put_u32(NFTA_META_DREG, reg);
+    });
+    put_expression(m, "cmp", [&] {
+        m.put_u32(NFTA_CMP_SREG, reg);
+        m.put_u32(NFTA_CMP_OP, htonl(NFT_CMP_EQ));
+        put_value(m, NFTA_CMP_DATA, mark);
+    });
+    put_expression(m, "immediate", [&] {
+        m.put_u32(NFTA_IMMEDIATE_DREG, reg);
+        put_value(m, NFTA_IMMEDIATE_DATA, 0);
+    });
+    put_expression(m, "meta", [&] {
+        m.put_u32(NFTA_META_KEY, key);
+        m.put_u32(NFTA_META_SREG, reg);
+    });
+    put_expression(m, "immediate", [&] {
+        m.put_u32(NFTA_IMMEDIATE_DREG, htonl(NFT_REG_VERDICT));
+        const auto data = m.nest(NFTA_IMMEDIATE_DATA);
+        const auto verdict = m.nest(NFTA_DATA_VERDICT);
+        m.put_u32(NFTA_VERDICT_CODE, htonl(NF_ACCEPT));
+        m.end_nest(verdict);
+        m.end_nest(data);
+    });
+    m.end_nest(list);
+    m.end();
+}
+
+int make_table(base::unique_fd& out, std::uint32_t& mark, const link_info& link, const cutoff_options& o) noexcept {
     auto fd = netlink::open(NETLINK_NETFILTER);
     if (!fd) return fd.error().code.value();
-    const auto table = table_name(fd->get());
+    const auto id = port_id(fd->get());
+    const auto table = "nm_" + std::to_string(::getpid()) + "_" + std::to_string(id);
     netlink::message m;
     m.begin(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 1, family(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
     m.end();
@@ -64,7 +118,12 @@ int make_table(base::unique_fd& out, const link_info& link, const cutoff_options
     int answers = 1;
     if (o.ingress) put_chain(m, 3, table, "ingress", netdev_ingress, link.name), ++answers;
     if (o.egress) put_chain(m, 4, table, "egress", netdev_egress, link.name), ++answers;
-    m.begin(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 5, family(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+    if (o.egress && o.sends_by_packet) {
+        mark = 0x6e6d0000U | (id & 0xffffU) | 1U;
+        put_pass(m, 5, table, mark);
+        ++answers;
+    }
+    m.begin(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 6, family(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
     m.end();
     const int e = netlink::transact(fd->get(), m, answers, [](const auto&...) {});
     if (e == 0) out = std::move(*fd);
@@ -98,13 +157,16 @@ result<cutoff> cutoff::open(const link_info& link, const cutoff_options& o) noex
     if (o.queue && o.egress)
         return fail(EINVAL, what + "what the stack sends has no queue yet where it could be stopped; ask for ingress only");
     if (!o.queue) {
-        const int e = make_table(c.table_, link, o);
+        auto rest = o;
+        // The cheaper one for such a port: nothing of its own is ever looked at.
+        if (o.egress && o.sends_by_packet && link_tcx(c.egress_, link, bpf::tcx_egress, {}) == 0) rest.egress = false;
+        const int e = make_table(c.table_, c.mark_, link, rest);
         if (e == 0) return c;
         if (e == EPERM || e == EACCES)
             return fail(e, what + base::errno_text(e) + "; it needs CAP_NET_ADMIN: run as root, or in a namespace of your own (unshare -Urn)");
     }
     int e = o.ingress ? link_tcx(c.ingress_, link, bpf::tcx_ingress, o.queue) : 0;
-    if (e == 0 && o.egress) e = link_tcx(c.egress_, link, bpf::tcx_egress, {});
+    if (e == 0 && o.egress && !c.egress_) e = link_tcx(c.egress_, link, bpf::tcx_egress, {});
     if (e == 0) return c;
     if (e == EPERM || e == EACCES)
         return fail(e, what + base::errno_text(e) + "; a tcx program needs CAP_BPF and CAP_NET_ADMIN: run as root");

@@ -33,6 +33,13 @@ int only_queue(int fd, unsigned queue) noexcept {
     return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : errno;
 }
 
+bool make_promiscuous(int fd, unsigned index) noexcept {
+    packet_mreq m{};
+    m.mr_ifindex = static_cast<int>(index);
+    m.mr_type = PACKET_MR_PROMISC;
+    return ::setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m, sizeof m) == 0;
+}
+
 void size_buffer(int fd, int forced, int asked, int bytes) noexcept {
     if (!set_option(fd, SOL_SOCKET, forced, bytes)) (void)set_option(fd, SOL_SOCKET, asked, bytes);
 }
@@ -59,6 +66,8 @@ result<packet_socket> packet_socket::open(const packet_options& o) noexcept {
     if (auto r = need(PACKET_AUXDATA, "PACKET_AUXDATA"); !r) return forward_error(r);
     if (auto r = need(PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING (Linux 4.20)"); !r) return forward_error(r);
     if (auto r = need(PACKET_QDISC_BYPASS, "PACKET_QDISC_BYPASS"); !r) return forward_error(r);
+    if (o.mark != 0 && !set_option(fd, SOL_SOCKET, SO_MARK, static_cast<int>(o.mark)))
+        return fail(errno, what + "cannot mark its frames: " + base::errno_text(errno));
     size_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, o.receive_buffer);
     size_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, o.send_buffer);
     if (o.queue) {
@@ -74,14 +83,16 @@ result<packet_socket> packet_socket::open(const packet_options& o) noexcept {
         if (e == ENETDOWN) return fail(e, what + "it is down; run `ip link set " + o.link->name + " up`");
         return fail(e, what + base::errno_text(e));
     }
-    if (o.promiscuous) {
-        packet_mreq m{};
-        m.mr_ifindex = static_cast<int>(o.link->index);
-        m.mr_type = PACKET_MR_PROMISC;
-        if (::setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m, sizeof m) != 0)
-            return fail(errno, what + "cannot make it promiscuous: " + base::errno_text(errno));
-    }
+    if (o.promiscuous && !make_promiscuous(fd, o.link->index))
+        return fail(errno, what + "cannot make it promiscuous: " + base::errno_text(errno));
     return s;
+}
+
+result<base::unique_fd> hold_promiscuous(const link_info& link) noexcept {
+    base::unique_fd fd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+    if (!fd || !make_promiscuous(fd.get(), link.index))
+        return fail(errno, "cannot make " + link.name + " promiscuous: " + base::errno_text(errno));
+    return fd;
 }
 
 std::uint64_t packet_socket::kernel_drops() noexcept {

@@ -110,9 +110,9 @@ TEST_F(kernel_interface, cutoff_silences_the_stack_both_ways_and_ends_with_the_d
 }
 
 TEST_F(kernel_interface, cutoff_of_one_queue_takes_a_tcx_link) {
-    auto bad = sys::cutoff::open(link(), {true, true, 0U});
+    auto bad = sys::cutoff::open(link(), {true, true, 0U, false});
     EXPECT_FALSE(bad);
-    auto c = sys::cutoff::open(link(), {true, false, 7U});
+    auto c = sys::cutoff::open(link(), {true, false, 7U, false});
     ASSERT_TRUE(c) << c.error().text;
     EXPECT_STREQ(c->how(), "tcx");
     EXPECT_TRUE(ping());  // nothing arrives on queue 7

@@ -18,20 +18,26 @@ struct cutoff_options {
     /// Only the frames that arrive on this receive queue. Egress has no queue yet where it could be stopped, so it
     /// cannot be asked for together with a queue.
     std::optional<unsigned> queue{};
+    /// The port sends by AF_PACKET: its frames must get past the egress hook.
+    bool sends_by_packet = false;
 };
 
-/// Frames sent by AF_XDP, and by AF_PACKET with PACKET_QDISC_BYPASS, do not pass the egress hook; AF_PACKET and XDP
-/// receive before the ingress hook: only the stack is deaf and dumb.
+/// AF_PACKET and XDP receive before the ingress hook, and AF_XDP sends behind the egress hook: only the stack is deaf
+/// and dumb. AF_PACKET with PACKET_QDISC_BYPASS sends behind a tcx program, but (since Linux 5.17) not behind nf_tables:
+/// there its frames show a mark, which is taken off again.
 class cutoff {
 public:
     [[nodiscard]] static result<cutoff> open(const link_info& link, const cutoff_options& options) noexcept;
     /// "nf_tables" or "tcx"
     [[nodiscard]] const char* how() const noexcept { return table_ ? "nf_tables" : "tcx"; }
+    /// What a socket that sends by AF_PACKET sets as its SO_MARK; 0: nothing.
+    [[nodiscard]] std::uint32_t mark() const noexcept { return mark_; }
 
 private:
     base::unique_fd table_;  // the netlink socket that owns the table
     base::unique_fd ingress_;
     base::unique_fd egress_;
+    std::uint32_t mark_ = 0;
 };
 
 }  // namespace nm::sys

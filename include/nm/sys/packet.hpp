@@ -25,6 +25,7 @@ struct packet_options {
     const link_info* link = nullptr;
     bool promiscuous = true;
     std::optional<unsigned> queue{};  // only frames received on this queue
+    std::uint32_t mark = 0;         // what lets its frames past the cut-off (cutoff::mark)
     int receive_buffer = 32 << 20;  // as much of it as the kernel lets us have
     int send_buffer = 8 << 20;
 };
@@ -40,6 +41,9 @@ private:
     base::unique_fd fd_;
     std::uint64_t drops_ = 0;
 };
+
+/// Makes an interface promiscuous for as long as the descriptor lives, and receives nothing.
+[[nodiscard]] result<base::unique_fd> hold_promiscuous(const link_info& link) noexcept;
 
 struct packet_info {
     std::uint32_t len = 0;    // of the frame as it was in the kernel, without a tag that is held outside it

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// A kernel interface as a port: netmap's "emulated mode" without the module. How the interface is driven is known when
+// it is open; rings have one type all the same, with one branch per step that always goes the same way.
+
+#include "nm/port.hpp"
+#include "nm/ports/netdev_state.hpp"
+
+namespace nm {
+
+/// `netmap:eth0`: all of an interface's queues; `netmap:eth0-2`: one of them, others may be opened elsewhere, also by
+/// other processes. While it is open the host's stack neither hears nor speaks there (with one queue of several: it does
+/// not hear that queue). Everything is given back on close and on kill -9.
+class netdev : public port_handle<netdev_state> {
+public:
+    static constexpr const char* kind_name = "kernel interfaces (netmap:eth0)";
+    [[nodiscard]] static bool matches(const port_spec& s) noexcept {
+        return s.kind == port_kind::netdev && !s.monitor();
+    }
+
+    [[nodiscard]] static result<netdev> open(context& ctx, const port_spec& spec, const open_options& o) {
+        if (spec.mode != ring_mode::all && spec.mode != ring_mode::one)
+            return fail(EOPNOTSUPP, spec.name + ": this version has no host rings; open it without ^ and *");
+        // A port that is open as a whole has all the rings; a handle for one of them is a view of it.
+        auto state = ctx.find<netdev_state>(key(spec.name));
+        const auto one = key(spec.name) + "-" + std::to_string(spec.ring);
+        if (!state && spec.mode == ring_mode::one) state = ctx.find<netdev_state>(one);
+        if (state) {
+            if (auto ok = may_share(*state, spec, o); !ok) return forward_error(ok);
+            if (!state->single)
+                if (auto ok = has_ring(*state, spec); !ok) return forward_error(ok);
+            if (o.memory && o.memory != state->memory)
+                return fail(EINVAL, spec.name + " is open already, in other memory than the one asked for");
+            return netdev(std::move(state), spec, o);
+        }
+        auto made = netdev_state::create(ctx, spec, o);
+        if (!made) return forward_error(made);
+        if (spec.mode == ring_mode::all) {
+            for (unsigned q = 0; q < (*made)->link.rx_queues; ++q)
+                if (ctx.find<netdev_state>(key(spec.name) + "-" + std::to_string(q)))
+                    return fail(EBUSY, spec.name + "-" + std::to_string(q) + " is open in this program; close it before opening all of " + spec.name);
+        }
+        ctx.keep((*made)->single ? one : key(spec.name), *made);
+        ctx.set_region_of(spec.identity(), (*made)->memory);
+        for (auto& r : (*made)->rx) r.set_timestamps(o.timestamps);
+        return netdev(std::move(*made), spec, o);
+    }
+
+    [[nodiscard]] static result<port_info> query(context& ctx, const port_spec& spec, const open_options& o) {
+        if (auto state = ctx.find<netdev_state>(key(spec.name))) return state->info;
+        auto plan = netdev_plan::make(spec, o);
+        if (!plan) return forward_error(plan);
+        return plan->info();
+    }
+
+    /// With what the kernel dropped before it came here.
+    [[nodiscard]] counters rx_stats() noexcept {
+        state().read_kernel_drops();
+        return port_handle::rx_stats();
+    }
+
+private:
+    using port_handle::port_handle;
+    [[nodiscard]] static std::string key(const std::string& name) { return "netdev:" + name; }
+};
+
+static_assert(port_type<netdev>);
+
+}  // namespace nm

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// AF_PACKET as a backend: frames are read into the region's buffers and sent from there by one system call per batch.
+// The loops see private queues of slots; the system calls and what they need (iovecs, virtio-net headers, VLAN tags held
+// outside the frame, frames of 64 KB) are in the states behind them.
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "nm/concepts.hpp"
+#include "nm/counters.hpp"
+#include "nm/offload.hpp"
+#include "nm/region.hpp"
+#include "nm/ring.hpp"
+#include "nm/sys/packet.hpp"
+
+namespace nm {
+
+struct packet_side {
+    sys::packet_socket* socket = nullptr;
+    region* memory = nullptr;
+    slot* slots = nullptr;
+    index_t num_slots = 0;
+    counters* stats = nullptr;
+    bool* armed = nullptr;  // the port's: somebody sleeps, or is about to
+    void (*disarm)(void*) noexcept = nullptr;
+    void* port = nullptr;
+
+    void after_publish() noexcept {
+        if (*armed) [[unlikely]] disarm(port);
+    }
+};
+
+/// One tx ring's cold half. What put was given is in `queue`, by slot; [sent, published) waits for the kernel.
+struct packet_tx_state : packet_side {
+    static constexpr unsigned batch_frames = 256;
+    std::vector<slot> queue;
+    sys::packet_batch batch{sys::packet_batch::direction::send, batch_frames, max_frags};
+    std::array<index_t, batch_frames> starts{};  // first slot of each staged frame
+    index_t sent = 0;
+    index_t published = 0;
+    std::uint32_t max_len = 0;  // of a frame without a tag that the kernel need not cut
+
+    [[gnu::noinline]] void publish(index_t head) noexcept {
+        published = head;
+        flush();
+        after_publish();
+    }
+    [[gnu::noinline]] index_t reclaim() noexcept {
+        if (sent != published) flush();
+        return ring_prev(sent, num_slots);
+    }
+
+private:
+    void flush() noexcept {
+        while (sent != published) {
+            index_t to = sent;
+            const unsigned n = stage(to);
+            if (n == 0) {
+                sent = to;  // only holes and drops, or the beginning of a frame
+                return;
+            }
+            if (!send_staged(n)) return;
+            sent = to;
+        }
+    }
+
+    /// Lists the frames from slot `at` on; `at` becomes where the list ends.
+    unsigned stage(index_t& at) noexcept {
+        unsigned n = 0;
+        index_t begin = at;
+        while (at != published && n < batch_frames) {
+            unsigned pieces = 0;
+            std::size_t len = 0;
+            slot first{};
+            bool more = true;
+            index_t i = begin;
+            for (; more && i != published; i = ring_next(i, num_slots)) {
+                const slot& s = queue[i];
+                more = (s.flags & ns_morefrag) != 0;
+                if (s.len == 0 || pieces == max_frags) continue;
+                if (pieces == 0) first = s;
+                batch.pieces(n)[pieces++] = {memory->buf(s.buf_idx), s.len};
+                len += s.len;
+            }
+            if (more) break;  // its end has not been put yet
+            starts[n] = begin;
+            at = begin = i;
+            if (pieces == 0 || !accept(n, first, len)) continue;
+            batch.set_pieces(n++, pieces);
+        }
+        at = begin;
+        return n;
+    }
+
+    [[nodiscard]] std::span<const std::uint8_t> bytes_of(const slot& s) const noexcept {
+        return {reinterpret_cast<const std::uint8_t*>(memory->buf(s.buf_idx)), s.len};
+    }
+
+    bool accept(unsigned n, const slot& first, std::size_t len) noexcept {
+        vnet_hdr h{};
+        if ((first.flags & ns_vnet) != 0) h = unpack(first.ptr);
+        if (!valid_vnet(h, len)) {
+            stats->drop(cause::bad_hdr);
+            return false;
+        }
+        if (len < 14 || (h.gso_type == vnet_gso_none && !fits_link(bytes_of(first), len, max_len))) {
+            stats->drop(cause::bad_len);
+            return false;
+        }
+        std::array<std::byte, sys::vnet_header_bytes> raw;
+        std::memcpy(raw.data(), &h, raw.size());
+        batch.set_header(n, raw);
+        return true;
+    }
+
+    /// False when the kernel takes no more now; then `sent` says how far it came.
+    bool send_staged(unsigned n) noexcept {
+        for (unsigned i = 0; i < n;) {
+            const int r = batch.send(socket->fd(), i, n - i);
+            if (r > 0) {
+                i += static_cast<unsigned>(r);
+            } else if (r == -EINTR) {
+                continue;
+            } else if (r == -EAGAIN || r == -EWOULDBLOCK || r == 0) {
+                sent = starts[i];
+                return false;
+            } else {
+                // This one frame: refused, or dropped by the driver's queue. The others may fare better.
+                stats->drop(r == -EMSGSIZE ? cause::bad_len : r == -EINVAL ? cause::bad_hdr
+                                                            : r == -ENETDOWN || r == -ENXIO || r == -ENODEV
+                                                                ? cause::no_dst
+                                                                : cause::full);
+                ++i;
+            }
+        }
+        return true;
+    }
+};
+
+struct packet_tx {
+    packet_tx_state* state = nullptr;
+    slot* queue = nullptr;
+
+    [[gnu::always_inline]] void put(index_t i, const slot& s) noexcept { queue[i] = s; }
+    [[gnu::cold]] void cancel(index_t i, index_t k) noexcept {
+        for (; k != 0; --k) {
+            i = ring_prev(i, state->num_slots);
+            queue[i].len = queue[i].flags = 0;
+        }
+    }
+};
+
+/// One rx ring's cold half. Frames are read into free buffers, as many as the last frames needed, with room behind for
+/// the longest there is: none is ever cut short. `ready` is the private queue of slots that the loops take from.
+struct packet_rx_state : packet_side {
+    static constexpr unsigned batch_frames = 64;
+    static constexpr unsigned most_pieces = 34;
+    static constexpr std::size_t front = 64;  // room for a tag before the spill
+    static constexpr std::size_t spill_bytes = front + sys::packet_max_frame;
+
+    bool offloads = false;       // slots may carry a virtio-net header
+    std::vector<slot> ready;
+    std::vector<std::uint32_t> free;
+    sys::packet_batch batch{sys::packet_batch::direction::receive, batch_frames, most_pieces + 2};
+    std::vector<std::uint8_t> spill = std::vector<std::uint8_t>(batch_frames * spill_bytes);
+    std::vector<std::uint8_t> linear = std::vector<std::uint8_t>(front + sys::packet_max_frame);
+    std::vector<std::uint8_t> segment = std::vector<std::uint8_t>(sys::packet_max_frame);
+    std::vector<std::uint32_t> lent;  // buffers that frames of the batch were read into: `pieces` for each
+    unsigned frames = 0;              // in the batch
+    unsigned next = 0;                // first of them that is not in `ready` yet
+    unsigned pieces = 1;              // buffers per frame in this batch
+    unsigned foreseen = 1;            // and in the next
+    bool tagged = false;              // this batch was laid out for tagged frames
+    bool foresee_tag = false;
+    bool dry = false;                 // the socket had no more: no need to ask again in this visit
+    segmenter cut;
+    std::uint32_t made = 0;           // slots in `ready`
+    std::uint32_t free_count = 0;
+
+    /// Reads and lays out frames; `free_now` buffers are free. Returns how many slots are ready, and leaves the number of
+    /// free buffers in the upper half.
+    [[gnu::noinline, gnu::cold]] std::uint64_t refill(std::uint32_t free_now) noexcept {
+        free_count = free_now;
+        made = 0;
+        for (int budget = 8;;) {
+            while (has_frames() && place_next()) {}
+            if (made != 0 || has_frames() || dry || budget-- == 0 || !read()) break;
+        }
+        return made | static_cast<std::uint64_t>(free_count) << 32;
+    }
+    [[gnu::noinline]] void publish() noexcept {
+        dry = false;
+        after_publish();
+    }
+    [[nodiscard]] bool has_frames() const noexcept { return next != frames || !cut.done(); }
+    void restore(index_t at, std::uint32_t taken, std::uint32_t count, std::uint32_t free_now) noexcept;
+
+private:
+    [[nodiscard]] std::uint8_t* buf(std::uint32_t b) const noexcept { return reinterpret_cast<std::uint8_t*>(memory->buf(b)); }
+    bool read() noexcept;
+    bool place_next() noexcept;
+    bool place_direct(const sys::packet_info& info, const vnet_hdr& h, std::size_t len) noexcept;
+    bool place_linear(std::span<const std::uint8_t> frame, const vnet_hdr* h) noexcept;
+    bool place_segments() noexcept;
+    [[nodiscard]] std::span<std::uint8_t> gather(const sys::packet_info& info) noexcept;
+    void give_back_lent(unsigned from) noexcept {
+        for (unsigned k = from; k < pieces; ++k) free[free_count++] = lent[next * pieces + k];
+    }
+};
+
+struct packet_rx {
+    packet_rx_state* state = nullptr;
+    const slot* filled = nullptr;
+    std::uint32_t* free = nullptr;
+    std::uint32_t at = 0;
+    std::uint32_t end = 0;
+    std::uint32_t free_count = 0;
+
+    [[nodiscard]] [[gnu::always_inline]] bool ready() noexcept {
+        if (at != end) [[likely]] return true;
+        const std::uint64_t r = state->refill(free_count);
+        at = 0;
+        end = static_cast<std::uint32_t>(r);
+        free_count = static_cast<std::uint32_t>(r >> 32);
+        return end != 0;
+    }
+    [[gnu::always_inline]] void get(slot& s) noexcept { s = filled[at++]; }
+    [[gnu::always_inline]] void give(const slot& s) noexcept { free[free_count++] = s.buf_idx; }
+};
+
+}  // namespace nm
+
+#include "nm/ports/packet_rx.hpp"
