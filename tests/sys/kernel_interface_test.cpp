@@ -151,7 +151,7 @@ TEST_F(kernel_interface, packet_socket_hears_what_the_cut_off_stack_does_not) {
 
 /// A port's worth of plumbing over one queue, by hand.
 struct bare_xsk {
-    static constexpr std::uint32_t stride = 2112, buffers = 64;
+    static constexpr std::uint32_t stride = 2112;
     bare_xsk(const sys::link_info& l, unsigned queue) : memory(std::aligned_alloc(4096, stride * 256)) {
         std::memset(memory, 0, stride * 256);
         auto s = sys::xdp_socket::open({.link = &l, .queue = queue, .memory = base(), .memory_size = stride * 256,

@@ -65,12 +65,22 @@ public:
     [[nodiscard]] std::string output(const std::string& command) const { return test::output(in(command)); }
 
     /// Sends frames from the far side's interface by a plain raw socket, in a child that lives there.
-    [[nodiscard]] int send(const std::string& interface, const std::vector<std::string>& frames) const {
+    [[nodiscard]] int send(const std::string& interface, const std::vector<std::string>& frames,
+                           int cpu = -1) const {
         const pid_t child = ::fork();
         if (child == 0) {
             const int ns = ::open(("/proc/" + pid() + "/ns/net").c_str(), O_RDONLY);
             if (::setns(ns, CLONE_NEWNET) != 0) ::_exit(1);
             const int fd = ::socket(AF_PACKET, SOCK_RAW, 0);
+            if (cpu >= 0) {
+                // Without a qdisc the queue is that of the processor.
+                cpu_set_t one;
+                CPU_ZERO(&one);
+                CPU_SET(static_cast<unsigned>(cpu), &one);
+                const int yes = 1;
+                if (::sched_setaffinity(0, sizeof one, &one) != 0) ::_exit(3);
+                (void)::setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &yes, sizeof yes);
+            }
             sockaddr_ll to{};
             to.sll_family = AF_PACKET;
             to.sll_ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));

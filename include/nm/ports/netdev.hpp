@@ -5,7 +5,7 @@
 // it is open; rings have one type all the same, with one branch per step that always goes the same way.
 
 #include "nm/port.hpp"
-#include "nm/ports/netdev_state.hpp"
+#include "nm/ports/netdev_open.hpp"
 
 namespace nm {
 

@@ -4,7 +4,7 @@
 // The two ways to a kernel interface behind one type, so that code which holds rings need not know which it is. The
 // branch goes the same way every time; no step is an indirect call.
 
-#include "nm/ports/packet.hpp"
+#include "nm/ports/packet_rx.hpp"
 #include "nm/ports/xdp.hpp"
 
 namespace nm {

@@ -90,7 +90,9 @@ struct xdp_hazard {
 [[nodiscard]] inline netdev_choice choose_mode(const sys::link_info& l, netdev_mode asked, bool insisted) {
     netdev_choice c;
     c.insisted = insisted && asked != netdev_mode::best;
-    c.attach = l.physical ? sys::xdp_attach::native : sys::xdp_attach::skb;
+    // Outside native XDP a veth does not say on which queue a frame arrived.
+    const bool queues = l.kind == "veth" && l.rx_queues > 1;
+    c.attach = l.physical || queues ? sys::xdp_attach::native : sys::xdp_attach::skb;
     const auto hazard = detail::hazard_of(l);
     if (asked == netdev_mode::best) {
         c.xdp = hazard.what.empty();

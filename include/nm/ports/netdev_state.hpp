@@ -178,5 +178,3 @@ private:
 };
 
 }  // namespace nm
-
-#include "nm/ports/netdev_open.hpp"

@@ -4,9 +4,89 @@
 // How frames read from an AF_PACKET socket become slots. Most lie in their buffers already; those that are longer than
 // was foreseen, tagged when they were not expected to be, or that must be cut, go through one linear copy.
 
+#include <algorithm>
+
 #include "nm/ports/packet.hpp"
 
 namespace nm {
+
+/// One rx ring's cold half. Frames are read into free buffers, as many as the last frames needed, with room behind for
+/// the longest there is: none is ever cut short. `ready` is the private queue of slots that the loops take from.
+struct packet_rx_state : packet_side {
+    static constexpr unsigned batch_frames = 64;
+    static constexpr unsigned most_pieces = 34;
+    static constexpr std::size_t front = 64;  // room for a tag before the spill
+    static constexpr std::size_t spill_bytes = front + sys::packet_max_frame;
+
+    bool offloads = false;       // slots may carry a virtio-net header
+    std::vector<slot> ready;
+    std::vector<std::uint32_t> free;
+    sys::packet_batch batch{sys::packet_batch::direction::receive, batch_frames, most_pieces + 2};
+    std::vector<std::uint8_t> spill = std::vector<std::uint8_t>(batch_frames * spill_bytes);
+    std::vector<std::uint8_t> linear = std::vector<std::uint8_t>(front + sys::packet_max_frame);
+    std::vector<std::uint8_t> segment = std::vector<std::uint8_t>(sys::packet_max_frame);
+    std::vector<std::uint32_t> lent;  // buffers that frames of the batch were read into: `pieces` for each
+    unsigned frames = 0;              // in the batch
+    unsigned next = 0;                // first of them that is not in `ready` yet
+    unsigned pieces = 1;              // buffers per frame in this batch
+    unsigned foreseen = 1;            // and in the next
+    bool tagged = false;              // this batch was laid out for tagged frames
+    bool foresee_tag = false;
+    bool dry = false;                 // the socket had no more: no need to ask again in this visit
+    segmenter cut;
+    std::uint32_t made = 0;           // slots in `ready`
+    std::uint32_t free_count = 0;
+
+    /// Reads and lays out frames; `free_now` buffers are free. Returns how many slots are ready, and leaves the number of
+    /// free buffers in the upper half.
+    [[gnu::noinline, gnu::cold]] std::uint64_t refill(std::uint32_t free_now) noexcept {
+        free_count = free_now;
+        made = 0;
+        for (int budget = 8;;) {
+            while (has_frames() && place_next()) {}
+            if (made != 0 || has_frames() || dry || budget-- == 0 || !read()) break;
+        }
+        return made | static_cast<std::uint64_t>(free_count) << 32;
+    }
+    [[gnu::noinline]] void publish() noexcept {
+        dry = false;
+        after_publish();
+    }
+    [[nodiscard]] bool has_frames() const noexcept { return next != frames || !cut.done(); }
+    void restore(index_t at, std::uint32_t taken, std::uint32_t count, std::uint32_t free_now) noexcept;
+
+private:
+    [[nodiscard]] std::uint8_t* buf(std::uint32_t b) const noexcept { return reinterpret_cast<std::uint8_t*>(memory->buf(b)); }
+    bool read() noexcept;
+    bool place_next() noexcept;
+    bool place_direct(const sys::packet_info& info, const vnet_hdr& h, std::size_t len) noexcept;
+    bool place_linear(std::span<const std::uint8_t> frame, const vnet_hdr* h) noexcept;
+    bool place_segments() noexcept;
+    [[nodiscard]] std::span<std::uint8_t> gather(const sys::packet_info& info) noexcept;
+    void give_back_lent(unsigned from) noexcept {
+        for (unsigned k = from; k < pieces; ++k) free[free_count++] = lent[next * pieces + k];
+    }
+};
+
+struct packet_rx {
+    packet_rx_state* state = nullptr;
+    const slot* filled = nullptr;
+    std::uint32_t* free = nullptr;
+    std::uint32_t at = 0;
+    std::uint32_t end = 0;
+    std::uint32_t free_count = 0;
+
+    [[nodiscard]] [[gnu::always_inline]] bool ready() noexcept {
+        if (at != end) [[likely]] return true;
+        const std::uint64_t r = state->refill(free_count);
+        at = 0;
+        end = static_cast<std::uint32_t>(r);
+        free_count = static_cast<std::uint32_t>(r >> 32);
+        return end != 0;
+    }
+    [[gnu::always_inline]] void get(slot& s) noexcept { s = filled[at++]; }
+    [[gnu::always_inline]] void give(const slot& s) noexcept { free[free_count++] = s.buf_idx; }
+};
 
 inline bool packet_rx_state::read() noexcept {
     // One buffer stays in hand, since one slot of a ring always does. A batch leaves enough for the longest frame to
