@@ -91,7 +91,10 @@ protected:
     /// The user's head if head and cur make sense; else the ring is put back to private truth and counted.
     [[nodiscard]] index_t prologue() noexcept {
         const index_t h = head();
-        if (k_.legal(h, cur())) [[likely]]
+        const index_t c = cur();
+        if (h == k_.hwcur && c == h) [[likely]]
+            return h;  // where a fused loop left them
+        if (k_.legal(h, c)) [[likely]]
             return h;
         reinit();
         return k_.hwcur;

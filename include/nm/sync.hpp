@@ -8,6 +8,7 @@
 // loop: the batch is stored back, the ring deals with the slot, the batch is loaded again.
 
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "nm/concepts.hpp"
@@ -193,7 +194,7 @@ public:
             [[unlikely]] {
             store_back();
             r_.put_odd(s, before);
-            b_ = r_.b_;
+            if constexpr (!unchanging) b_ = r_.b_;
             i_ = r_.k_.hwcur;
             open_ = !r_.chain_.idle();
             return;
@@ -215,7 +216,7 @@ public:
 
     [[gnu::always_inline]] void store_back() noexcept {
         const index_t slots = ring_distance(r_.k_.hwcur, i_, n_);
-        r_.b_ = b_;
+        if constexpr (!unchanging) r_.b_ = b_;
         r_.k_.hwcur = i_;
         r_.c_.frames += slots;
         r_.c_.slots += slots;
@@ -234,8 +235,11 @@ private:
         return r;
     }
 
+    // A backend whose put changes nothing in it (a pipe's) need not be stored back.
+    static constexpr bool unchanging = requires(const B& b, slot& s) { b.put(0, s); };
+
     tx_ring<B>& r_;
-    B b_;
+    std::conditional_t<unchanging, const B, B> b_;
     slot* const slots_;
     const buffer_space bufs_;
     const index_t n_;

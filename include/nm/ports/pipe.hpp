@@ -39,7 +39,7 @@ struct pipe_tx {
     index_t published = 0;
     std::uint32_t swaps = 0;
 
-    [[gnu::always_inline]] void put(index_t i, const slot& s) noexcept {
+    [[gnu::always_inline]] void put(index_t i, const slot& s) const noexcept {
         const slot_words there = load_words(peers[i]);
         if (words(s) == there) return;
         slot now = s;
