@@ -17,6 +17,10 @@ struct netdev_tx {
         if (p.state != nullptr) p.put(i, s);
         else x.put(s);
     }
+    void hole(index_t i, const slot& s) noexcept {
+        if (p.state != nullptr) p.put(i, s);
+        else x.at = x.state->put_special(s, x.at);
+    }
     [[gnu::always_inline]] void publish(index_t i) noexcept {
         if (p.state != nullptr) p.state->publish(i);
         else x.state->publish(x.at.complete);
