@@ -33,8 +33,6 @@ nm::kring& truth(Ring& r) {
     nm::update_slot(b.peers[j], out, before);
 }
 [[gnu::always_inline]] inline void put_by_hand(nm::null_tx&, nm::index_t, nm::slot&) noexcept {}
-inline void end_by_hand(nm::pipe_tx<>& b, nm::index_t j) noexcept { b.complete = j; }
-inline void end_by_hand(nm::null_tx&, nm::index_t) noexcept {}
 
 template <class Tx>
 [[gnu::always_inline]] inline nm::index_t forward_by_hand(pipe_rx_ring& rx, Tx& tx) noexcept {
@@ -81,7 +79,6 @@ template <class Tx>
     tk.hwtail = tail;
     tx.set_head(j);
     nm::store_once(tx.shared().tail, tail);
-    end_by_hand(tb, j);
     tb.publish(j);
     return frames;
 }

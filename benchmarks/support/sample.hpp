@@ -203,15 +203,17 @@ measured timed_rate(const options& o, unsigned threads, Step&& step) {
     return {rates[rates.size() / 2], disturbed};
 }
 
-/// Producer and consumer on two pinned threads; the rate is the consumer's. `enter(cpu)` lets DPDK register the thread.
+/// Producer and consumer on two pinned threads; the rate is the consumer's. `enter()` lets DPDK register the thread. The
+/// producer works with a copy of its step on its own stack: beside the consumer's locals it would share a line with them.
 template <class Produce, class Consume, class Enter>
-measured channel_rate(const options& o, Produce&& produce, Consume&& consume, Enter&& enter) {
+measured channel_rate(const options& o, const Produce& produce, const Consume& consume, Enter enter) {
     alignas(128) std::atomic<bool> stop{false};
-    std::thread producer([&] {
-        pin(o.cpu_a);
+    std::thread producer([&stop, produce, enter, cpu = o.cpu_a] {
+        pin(cpu);
         enter();
+        const Produce step = produce;
         while (!stop.load(std::memory_order_relaxed))
-            if (produce() == 0) relax();
+            if (step() == 0) relax();
     });
     pin(o.cpu_b);
     enter();
@@ -222,7 +224,7 @@ measured channel_rate(const options& o, Produce&& produce, Consume&& consume, En
 }
 
 template <class Produce, class Consume>
-measured channel_rate(const options& o, Produce&& produce, Consume&& consume) {
+measured channel_rate(const options& o, const Produce& produce, const Consume& consume) {
     return channel_rate(o, produce, consume, [] {});
 }
 
