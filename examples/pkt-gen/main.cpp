@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// needs: fmt
+#include <fstream>
+#include <memory>
+
+#include "common/open.hpp"
+#include "common/peer.hpp"
+#include "nm/version.hpp"
+#include "pinger.hpp"
+#include "receiver.hpp"
+#include "sender.hpp"
+#include "summary.hpp"
+
+namespace {
+
+using namespace pkt_gen;
+
+/// What the worker threads share. The run comes last: it ends the threads before anything that they use goes.
+struct job {
+    explicit job(settings settled) : s(std::move(settled)) {}
+
+    settings s;
+    capture packets;
+    std::string nobody_there;
+    nm::context ctx;
+    std::optional<tool::any_port> port;
+    std::unique_ptr<tool::peer> peer;
+    std::vector<std::unique_ptr<tool::tally>> tallies;
+    std::vector<std::unique_ptr<worker>> workers;
+    summary sum;
+    tool::run run;
+};
+
+[[nodiscard]] tool::totals look(job& j) {
+    tool::totals t;
+    for (auto& one : j.tallies) t.add(*one);
+    return t;
+}
+
+/// The thread of worker i: made in that thread, so that its memory is there too.
+template <class P>
+void work(job& j, P& port, worker& w, int cpu) {
+    if (cpu >= 0) pin_to(cpu);
+    switch (j.s.what) {
+        case function::tx: return sender<P>(port, w, j.packets)();
+        case function::rx: return receiver<P>(port, w)();
+        case function::pong: return ponger<P>(port, w)();
+        case function::ping: {
+            pinger<P> p(port, w, j.sum.times);
+            p();
+            j.sum.pings = p.sent();
+        }
+    }
+}
+
+template <class P>
+void drive(job& j, P& port) {
+    if (!j.s.src_mac) j.s.src_mac = tool::mac_of(port);
+    const settings& s = j.s;
+    const nm::index_t rings = s.what == function::tx ? port.num_tx_rings() : port.num_rx_rings();
+    if (s.threads > 1 && s.threads > rings)
+        throw tool::run_error(fmt::format("-p {}: {} has {} ring{} and each thread wants one; open it with more (-C) or use "
+                                          "fewer threads",
+                                          s.threads, port.name(), rings, rings == 1 ? "" : "s"));
+    const int cpus = s.cpus != 0 ? static_cast<int>(s.cpus) : static_cast<int>(std::thread::hardware_concurrency());
+    for (unsigned i = 0; i < s.threads; ++i) {
+        const nm::index_t first = rings * i / s.threads;
+        const std::uint64_t share = s.count / s.threads + (i < s.count % s.threads ? 1U : 0U);
+        if (s.count != 0 && share == 0) continue;
+        j.tallies.push_back(std::make_unique<tool::tally>());
+        j.workers.push_back(std::make_unique<worker>(worker{j.run, *j.tallies.back(), s, first,
+                                                            rings * (i + 1) / s.threads - first, s.threads == 1, share,
+                                                            j.nobody_there}));
+        const int cpu = s.cpu < 0 ? -1 : s.cpu + static_cast<int>(i) % std::max(1, cpus);
+        j.run.start([&j, &port, cpu, w = j.workers.back().get()] { work(j, port, *w, cpu); });
+    }
+    tool::rate_report report(s.style);
+    j.run.watch(std::uint64_t{s.report_ms} * 1'000'000, static_cast<std::uint64_t>(s.seconds * 1e9),
+                [&] { report.interval(look(j)); });
+    j.sum.collect(port, j.workers, look(j));
+}
+
+void limit_cpus(unsigned count) {
+    const unsigned have = std::thread::hardware_concurrency();
+    if (count > have) throw tool::run_error(fmt::format("-c {}: this machine has {} CPUs", count, have));
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (unsigned i = 0; i < count; ++i) CPU_SET(i, &set);
+    if (::sched_setaffinity(0, sizeof set, &set) != 0)
+        throw tool::run_error(fmt::format("-c {}: the system does not allow it here", count));
+}
+
+/// Only this program can open the other end of its pipe; without one the pipe is a place where packets stay.
+[[nodiscard]] std::string missing_end(const settings& s) {
+    const auto mine = tool::spec_of(s.port);
+    if (mine.kind != nm::port_kind::pipe) return {};
+    if (!s.peer.empty()) {
+        const auto other = tool::spec_of(s.peer);
+        if (other.identity() == mine.identity() && other.pipe_slave != mine.pipe_slave) return {};
+    }
+    return fmt::format("the other end of the pipe {} is not open in this program; add --peer 'netmap:{}{}{}'", s.port,
+                       mine.name, mine.pipe_slave ? '{' : '}', mine.pipe_id);
+}
+
+[[nodiscard]] int run(settings settled) {
+    job j(std::move(settled));
+    const settings& s = j.s;
+    for (const auto& n : s.notes) tool::print_err("pkt-gen: note: " + n + "\n");
+    if (s.cpus != 0) limit_cpus(s.cpus);
+    if (!s.pcap.empty() && s.what == function::tx) j.packets = read_capture(s.pcap);
+    std::ofstream hgrm;
+    if (!s.hgrm.empty() && s.what == function::ping) {
+        hgrm.open(s.hgrm);
+        if (!hgrm) throw tool::run_error("--hgrm: cannot write \"" + s.hgrm + "\"");
+    }
+    j.nobody_there = missing_end(s);
+    if (!j.nobody_there.empty() && s.what != function::tx) tool::print_err("pkt-gen: note: " + j.nobody_there + "\n");
+
+    nm::open_options o;
+    if (s.tx_slots != 0) o.tx_slots = s.tx_slots;
+    if (s.rx_slots != 0) o.rx_slots = s.rx_slots;
+    if (s.tx_rings != 0) o.tx_rings = s.tx_rings;
+    if (s.rx_rings != 0) o.rx_rings = s.rx_rings;
+    j.port = tool::open_port(j.ctx, s.port, o, s.require_mode);
+    if (!s.peer.empty()) {
+        const auto role = s.what == function::tx     ? tool::peer_role::drain
+                          : s.what == function::ping ? tool::peer_role::echo
+                                                     : tool::peer_role::feed;
+        j.peer = std::make_unique<tool::peer>(tool::open_port(j.ctx, s.peer, {}, {}), role, *s.length);
+    }
+    if (s.wait_link > 0) j.run.pause(s.wait_link);
+
+    std::visit([&j](auto& p) { drive(j, p); }, *j.port);
+    if (j.peer) {
+        j.peer->stop();
+        j.sum.peer_received = j.peer->received();
+        j.sum.peer_sent = j.peer->sent();
+        j.sum.has_peer = true;
+    }
+    const auto outcomes = j.sum.judge(s);
+    j.sum.print(s, outcomes, std::visit([](auto& p) { return p.info(); }, *j.port));
+    if (hgrm.is_open()) hgrm << j.sum.times.hgrm(1000) << std::flush;
+    bool met = true;
+    for (const auto& one : outcomes) met = met && one.met;
+    return met ? tool::exit_ok : tool::exit_expectation;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return tool::guarded_main("pkt-gen", [&]() -> int {
+        settings s;
+        tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
+        if (s.help) {
+            tool::print_out("usage: pkt-gen -i PORT [-f tx|rx|ping|pong] [OPTIONS]\n"
+                            "Sends, receives and measures packets on any port of nm; the letters are those of netmap's pkt-gen.\n\n" +
+                            tool::help_text(option_table()) +
+                            "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
+                            "  pkt-gen -i 'netmap:p{1' --peer 'netmap:p}1' -f tx -n 10M\n");
+            return tool::exit_ok;
+        }
+        if (s.version) {
+            tool::print_out(fmt::format("pkt-gen (nm {}); ports: {}; {}\n", NM_VERSION_STRING, tool::ports::kinds(),
+                                        capture_support()));
+            return tool::exit_ok;
+        }
+        settle(s);
+        return run(std::move(s));
+    });
+}
