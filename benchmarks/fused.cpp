@@ -26,50 +26,67 @@ nm::kring& truth(Ring& r) {
     return const_cast<nm::kring&>(r.truth());
 }
 
-/// What goes out of slot j of the tx ring. For a pipe the peer's slot is written, where it differs.
-[[gnu::always_inline]] inline void put_by_hand(nm::pipe_tx<>& b, nm::index_t j, nm::slot& out) noexcept {
-    const nm::slot before = nm::load_slot(b.peers[j]);
-    if (out.buf_idx != before.buf_idx) out.flags |= nm::ns_buf_changed;
-    nm::update_slot(b.peers[j], out, before);
+// A slot as it lies in memory: buffer index, length and flags in one word, the pointer in the other.
+constexpr std::uint64_t index_of = 0xffffffff, length_of = 0xffffULL << 32;
+constexpr std::uint64_t flag(std::uint16_t f) { return std::uint64_t{f} << 48; }
+
+struct raw {
+    std::uint64_t what, ptr;
+};
+[[gnu::always_inline]] inline raw load(const nm::slot& s) noexcept {
+    const auto* w = reinterpret_cast<const nm::u64_alias*>(&s);
+    return {nm::load_once(w[0]), nm::load_once(w[1])};
 }
-[[gnu::always_inline]] inline void put_by_hand(nm::null_tx&, nm::index_t, nm::slot&) noexcept {}
+[[gnu::always_inline]] inline void store(nm::slot& s, const raw& now, const raw& before) noexcept {
+    auto* w = reinterpret_cast<nm::u64_alias*>(&s);
+    if (now.what != before.what) nm::store_once(w[0], nm::u64_alias{now.what});
+    if (now.ptr != before.ptr) nm::store_once(w[1], nm::u64_alias{now.ptr});
+}
+
+/// What goes out of slot j of the tx ring. For a pipe the peer's slot is written, where it differs.
+[[gnu::always_inline]] inline void put_by_hand(nm::pipe_tx<>& b, nm::index_t j, raw out) noexcept {
+    const raw before = load(b.peers[j]);
+    if (((out.what ^ before.what) & index_of) != 0) out.what |= flag(nm::ns_buf_changed);
+    store(b.peers[j], out, before);
+}
+[[gnu::always_inline]] inline void put_by_hand(nm::null_tx&, nm::index_t, raw) noexcept {}
 
 template <class Tx>
 [[gnu::always_inline]] inline nm::index_t forward_by_hand(pipe_rx_ring& rx, Tx& tx) noexcept {
     nm::kring& rk = truth(rx);
     nm::kring& tk = truth(tx);
     const nm::index_t rn = rk.num_slots, tn = tk.num_slots;
-    const nm::buffer_space bufs = rx.buffers();
-    nm::index_t i = rk.hwcur, j = tk.hwcur, tail = tk.hwtail, frames = 0;
+    const std::uint32_t buffers = rx.buffers().count - 2, size = rx.buffers().size;
+    nm::index_t i = rk.hwcur, j = tk.hwcur, tail = tk.hwtail;
     if (rx.head() != i || rx.cur() != i || tx.head() != j || tx.cur() != j) return nm::forward(rx, tx, batch);
     auto& rb = rx.backend();
     auto& tb = tx.backend();
     if (nm::ring_distance(j, tail, tn) < batch) tail = tb.reclaim(j, nm::sync_flags::none);
+    if (nm::ring_distance(i, rb.seen, rn) < batch) {
+        const nm::index_t seen = rb.link->tail.load(std::memory_order_acquire);
+        if (seen < rn) rb.seen = seen;
+    }
+    const nm::index_t n = std::min({batch, nm::ring_distance(i, rb.seen, rn), nm::ring_distance(j, tail, tn)});
     nm::slot* const rs = rx.shared().slots();
     nm::slot* const ts = tx.shared().slots();
-    nm::index_t seen = rb.seen;
     std::uint64_t bytes = 0;
-    for (; frames < batch && j != tail; ++frames) {
-        if (i == seen) {
-            seen = rb.link->tail.load(std::memory_order_acquire);
-            if (seen >= rn || i == seen) break;
-        }
-        const nm::slot s = nm::load_slot(rs[i]);
-        const nm::slot t = nm::load_slot(ts[j]);
-        if ((s.flags & nm::ns_morefrag) != 0 || s.len == 0 || s.len > bufs.size || !bufs.valid(s.buf_idx) || !bufs.valid(t.buf_idx))
-            [[unlikely]]
+    nm::index_t frames = 0;
+    for (; frames < n; ++frames) {
+        const raw s = load(rs[i]);
+        const raw t = load(ts[j]);
+        const auto from = static_cast<std::uint32_t>(s.what), to = static_cast<std::uint32_t>(t.what);
+        const auto length = static_cast<std::uint16_t>(s.what >> 32);
+        if (from - 2 >= buffers || to - 2 >= buffers || length - 1U >= size || (s.what & flag(nm::ns_morefrag)) != 0) [[unlikely]]
             break;
-        nm::slot out{s.buf_idx, s.len, static_cast<std::uint16_t>(s.flags & nm::ns_vnet), s.ptr};
-        const nm::slot kept = out;
+        const raw out{s.what & (index_of | length_of | flag(nm::ns_vnet)), s.ptr};
         put_by_hand(tb, j, out);
-        nm::update_slot(ts[j], kept, t);
-        nm::update_slot(rs[i], nm::slot{t.buf_idx, s.len, nm::ns_buf_changed, s.ptr}, s);
-        bytes += s.len;
+        store(ts[j], out, t);
+        store(rs[i], {to | (s.what & length_of) | flag(nm::ns_buf_changed), s.ptr}, s);
+        bytes += length;
         i = i + 1 == rn ? 0 : i + 1;
         j = j + 1 == tn ? 0 : j + 1;
     }
     for (auto* c : {&rx.stats(), &tx.stats()}) c->frames += frames, c->slots += frames, c->bytes += bytes;
-    rb.seen = seen;
     rb.swapped |= frames != 0;
     rk.hwcur = rk.hwtail = i;
     rx.set_head(i);
@@ -80,7 +97,7 @@ template <class Tx>
     tx.set_head(j);
     nm::store_once(tx.shared().tail, tail);
     tb.publish(j);
-    return frames;
+    return frames != 0 || n == 0 ? frames : nm::forward(rx, tx, batch);
 }
 
 struct by_nm {

@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from harness import report, rows  # noqa: E402
+from harness import report, rows, settings  # noqa: E402
 from harness.evaluate import Sample, evaluate  # noqa: E402
 
 KEYS = ["work", "peer", "placement", "nm", "peer_rate", "ratio", "samples", "target", "met"]
@@ -77,6 +77,35 @@ class Rows(unittest.TestCase):
     def test_work_names_begin_as_the_rows_are_called(self):
         kinds = {r.work.split()[0] for w in rows.all_works() for r in w.rows}
         self.assertEqual(kinds, {"channel", "kernel", "fused", "header"})
+
+
+class Take(unittest.TestCase):
+    class Fake:
+        """nm is disturbed every other time, p cannot run."""
+
+        def __init__(self, *_):
+            self.taken = []
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def sample(self, contestant):
+            if contestant.name == "p":
+                raise settings.Unavailable("p is not built")
+            self.taken.append(contestant.name)
+            return Sample(contestant.name, "disturbed" if len(self.taken) % 2 else "near", 1.0)
+
+    def test_dropped_samples_are_taken_again_and_absent_peers_asked_once(self):
+        work = work_with(rows.Row("p", rows.two(3.0)))
+        work.setting = "fake"
+        settings.SETTINGS["fake"] = self.Fake
+        samples_, reasons, dropped = settings.take(work, None, 3, say=lambda text: None)
+        self.assertEqual([s.placement for s in samples_], ["near"] * 3)
+        self.assertEqual(reasons, {"p": "p is not built"})
+        self.assertEqual(dropped, {"disturbed": 3})
 
 
 class Report(unittest.TestCase):

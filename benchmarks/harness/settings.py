@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from shutil import which
 
@@ -215,26 +216,28 @@ SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "callgrind": Callgri
 
 
 def take(work, where, rounds, deadline=None, say=lambda text: print(text, file=sys.stderr)):
-    """Samples of every contestant, A B C A B C. Returns them, the reasons for those that could not run, by name ("" for
-    the whole work), and how many samples were dropped, by why."""
-    samples, reasons, dropped = [], {}, {}
+    """Samples of every contestant, A B C A B C, until each has `rounds` of them; dropped samples are taken again, up to
+    as many more rounds. Returns the samples, the reasons for those that could not run, by name ("" for the whole work),
+    and how many were dropped, by why."""
+    samples, reasons, dropped = [], {}, Counter()
+    counts = Counter()
     try:
         with SETTINGS[work.setting](work, where) as setting:
-            for n in range(rounds):
-                if deadline and n and time.monotonic() > deadline:
+            for n in range(2 * rounds):
+                missing = [c for c in work.contestants if counts[c.name] < rounds and c.name not in reasons]
+                if not missing or (deadline and n and time.monotonic() > deadline):
                     break
-                for contestant in work.contestants:
-                    if contestant.name in reasons:
-                        continue
+                for contestant in missing:
                     try:
                         sample = setting.sample(contestant)
                     except Unavailable as e:
                         reasons[contestant.name] = str(e)
                         continue
                     if sample.placement in DROPPED:
-                        dropped[sample.placement] = dropped.get(sample.placement, 0) + 1
+                        dropped[sample.placement] += 1
                     else:
                         samples.append(sample)
+                        counts[contestant.name] += 1
                 say(f"{work.name}: {n + 1}/{rounds}")
     except (Unavailable, RuntimeError) as e:
         reasons[""] = str(e)
