@@ -8,11 +8,10 @@
 #include <thread>
 
 #include "nm/nm.hpp"
-#include "nm/ports/netdev.hpp"
 
 namespace {
 
-using ports = nm::port_list<nm::netdev, nm::pipe, nm::null_port>;
+using ports = nm::all_ports;
 volatile std::sig_atomic_t stopped = 0;
 
 bool over(std::uint64_t deadline) { return stopped != 0 || nm::system_clock::now_ns() > deadline; }

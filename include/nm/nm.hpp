@@ -1,15 +1,29 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-/// All of nm. Start reading at concepts.hpp, sync.hpp and fuse.hpp; each port is one header under ports/.
+// All of nm. Start reading at concepts.hpp, sync.hpp and fuse.hpp; each kind of port is one header under ports/. A program
+// that opens kernel interfaces links nm::sys; for pipes nm::nm is enough, whatever is included.
 
 #include "nm/any_port.hpp"
 #include "nm/concepts.hpp"
 #include "nm/context.hpp"
 #include "nm/fuse.hpp"
 #include "nm/port.hpp"
+#include "nm/ports/netdev.hpp"
 #include "nm/ports/null.hpp"
 #include "nm/ports/pipe.hpp"
 #include "nm/version.hpp"
 #include "nm/vnet_hdr.hpp"
 #include "nm/wait.hpp"
+
+namespace nm {
+
+/// Every kind of port there is, for a name known only at run time.
+using all_ports = port_list<netdev, pipe, null_port>;
+
+/// What a port of any kind would be, without opening it.
+[[nodiscard]] inline result<port_info> query(context& ctx, std::string_view name, const open_options& o = {}) {
+    return query<all_ports>(ctx, name, o);
+}
+
+}  // namespace nm
