@@ -96,7 +96,7 @@ int join(const link_info& asked, const bpf_prog_info& own, joined_program& out) 
 
 }  // namespace
 
-result<xdp_program> xdp_program::open(const link_info& link, xdp_attach how) noexcept {
+result<xdp_program> xdp_program::open(const link_info& link, xdp_attach how, bool multi_buffer) noexcept {
     const auto what = "cannot attach the XDP program to " + link.name + ": ";
     xdp_program p;
     const int map = ::bpf_map_create(BPF_MAP_TYPE_XSKMAP, "nm_xsk", sizeof(int), sizeof(int), map_entries, nullptr);
@@ -110,8 +110,8 @@ result<xdp_program> xdp_program::open(const link_info& link, xdp_attach how) noe
         bpf::call(BPF_FUNC_redirect_map),
         bpf::exit_program(),
     };
-    // Frames of several buffers need a program that says it knows of them (Linux 6.6 and before: as it is).
-    p.program_ = bpf::load(BPF_PROG_TYPE_XDP, program_name, code, bpf::prog_xdp_has_frags);
+    // Frames of several buffers need a program that says it knows of them (before Linux 6.6: as it is).
+    if (multi_buffer) p.program_ = bpf::load(BPF_PROG_TYPE_XDP, program_name, code, bpf::prog_xdp_has_frags);
     if (!p.program_) p.program_ = bpf::load(BPF_PROG_TYPE_XDP, program_name, code);
     if (!p.program_) {
         const int e = errno;

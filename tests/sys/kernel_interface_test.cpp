@@ -187,7 +187,7 @@ struct bare_xsk {
 
 TEST_F(kernel_interface, xdp_frames_land_at_offset_zero_of_a_buffer) {
     auto l = link();
-    auto p = sys::xdp_program::open(l, sys::xdp_attach::skb);
+    auto p = sys::xdp_program::open(l, sys::xdp_attach::skb, true);
     ASSERT_TRUE(p) << p.error().text;
     bare_xsk x(l, 0);
     ASSERT_GE(x.socket.fd(), 0);
@@ -214,10 +214,10 @@ TEST_F(kernel_interface, xdp_frames_land_at_offset_zero_of_a_buffer) {
 
 TEST_F(kernel_interface, xdp_program_is_joined_and_survives_the_first_owner) {
     auto l = link();
-    auto first = sys::xdp_program::open(l, sys::xdp_attach::skb);
+    auto first = sys::xdp_program::open(l, sys::xdp_attach::skb, true);
     ASSERT_TRUE(first) << first.error().text;
     EXPECT_FALSE(first->joined());
-    auto second = sys::xdp_program::open(l, sys::xdp_attach::skb);
+    auto second = sys::xdp_program::open(l, sys::xdp_attach::skb, true);
     ASSERT_TRUE(second) << second.error().text;
     EXPECT_TRUE(second->joined());
     { auto gone = std::move(*first); }
@@ -231,7 +231,7 @@ TEST_F(kernel_interface, xdp_program_is_joined_and_survives_the_first_owner) {
 TEST_F(kernel_interface, a_queue_can_be_opened_again_right_after_a_close) {
     auto l = link();
     for (int i = 0; i < 3; ++i) {
-        auto p = sys::xdp_program::open(l, sys::xdp_attach::skb);
+        auto p = sys::xdp_program::open(l, sys::xdp_attach::skb, true);
         ASSERT_TRUE(p) << p.error().text;
         EXPECT_FALSE(p->joined());
         bare_xsk x(l, 0);
@@ -259,7 +259,7 @@ TEST_F(kernel_interface, kill_leaves_nothing_behind) {
         if (child == 0) {
             auto l = sys::query_link("nsa");
             auto c = sys::cutoff::open(*l, {});
-            auto p = sys::xdp_program::open(*l, sys::xdp_attach::skb);
+            auto p = sys::xdp_program::open(*l, sys::xdp_attach::skb, true);
             auto s = sys::packet_socket::open({.link = &*l});
             const char ok = c && p && s ? 'y' : 'n';
             if (::write(ready[1], &ok, 1) != 1) ::_exit(1);

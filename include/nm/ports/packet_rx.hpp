@@ -77,12 +77,14 @@ struct packet_rx {
     std::uint32_t free_count = 0;
 
     [[nodiscard]] [[gnu::always_inline]] bool ready() noexcept {
-        if (at != end) [[likely]] return true;
-        const std::uint64_t r = state->refill(free_count);
-        at = 0;
-        end = static_cast<std::uint32_t>(r);
-        free_count = static_cast<std::uint32_t>(r >> 32);
-        return end != 0;
+        if (at == end) [[unlikely]] {
+            const std::uint64_t r = state->refill(free_count);
+            at = 0;
+            end = static_cast<std::uint32_t>(r);
+            free_count = static_cast<std::uint32_t>(r >> 32);
+            if (end == 0) return false;
+        }
+        return true;
     }
     [[gnu::always_inline]] void get(slot& s) noexcept { s = filled[at++]; }
     [[gnu::always_inline]] void give(const slot& s) noexcept { free[free_count++] = s.buf_idx; }

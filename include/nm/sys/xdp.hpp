@@ -31,7 +31,9 @@ enum class xdp_attach { skb, native };
 /// anybody holds the link; ports on other queues, of this process or another, join it.
 class xdp_program {
 public:
-    [[nodiscard]] static result<xdp_program> open(const link_info& link, xdp_attach how) noexcept;
+    /// `multi_buffer`: frames may be longer than a buffer. Not for nothing: generic receive then copies every frame
+    /// into pages that it could otherwise have left where they were.
+    [[nodiscard]] static result<xdp_program> open(const link_info& link, xdp_attach how, bool multi_buffer) noexcept;
     [[nodiscard]] result<void> insert(unsigned queue, int socket) noexcept;
     [[nodiscard]] bool joined() const noexcept { return joined_; }
 
