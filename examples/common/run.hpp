@@ -55,7 +55,7 @@ public:
     }
 
     /// In the main thread: calls `tick` every `period_ns` until the threads are done, someone said stop, or `limit_ns`
-    /// (0: none) have passed. Then joins them and throws what one of them threw.
+    /// (0: none) have passed. Then joins them. What one of them threw waits in failure(), so that the sums can be shown.
     template <class Tick>
     void watch(std::uint64_t period_ns, std::uint64_t limit_ns, Tick&& tick) {
         const std::uint64_t start = nm::system_clock::now_ns();
@@ -76,6 +76,9 @@ public:
         }
         stop();
         join();
+    }
+    [[nodiscard]] const std::string& failure() const noexcept { return failure_; }
+    void rethrow() const {
         if (!failure_.empty()) throw run_error(failure_);
     }
 

@@ -138,7 +138,10 @@ void limit_cpus(unsigned count) {
         j.sum.has_peer = true;
     }
     const auto outcomes = j.sum.judge(s);
-    j.sum.print(s, outcomes, std::visit([](auto& p) { return p.info(); }, *j.port));
+    nm::port_info info = std::visit([](auto& p) { return p.info(); }, *j.port);
+    info.name = s.port;
+    j.sum.print(s, outcomes, info);
+    j.run.rethrow();
     if (hgrm.is_open()) hgrm << j.sum.times.hgrm(1000) << std::flush;
     bool met = true;
     for (const auto& one : outcomes) met = met && one.met;

@@ -2,42 +2,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # pkt-gen without privileges: on pipes and null ports.
 
+load tool
+
 setup() {
-    pg=$NM_BIN/pkt-gen
+    tool=$NM_BIN/pkt-gen
     pipe="-i netmap:p{1 --peer netmap:p}1"
     cd "$BATS_TEST_TMPDIR"
 }
 
-# gen ARGUMENTS...: pkt-gen, bounded; stdout and stderr both in $output.
-gen() { run timeout 20 "$pg" "$@"; }
-says() {
-    if [[ $output != *"$1"* ]]; then
-        echo "wanted: $1"
-        echo "got ($status): $output"
-        return 1
-    fi
-}
-# usage SENTENCE ARGUMENTS...: exit status 2, the sentence, and where help is.
-usage() {
-    local sentence=$1
-    shift
-    gen "$@"
-    [ "$status" -eq 2 ] || { echo "pkt-gen $*: status $status: $output"; return 1; }
-    says "$sentence" && says "--help"
-}
-# json FILE EXPRESSION: the expression holds for d, the last line of FILE.
-json() {
-    python3 - "$1" "$2" <<'PY'
-import json, sys
-lines = [json.loads(l) for l in open(sys.argv[1])]
-d = lines[-1]
-assert eval(sys.argv[2]), (sys.argv[2], d)
-PY
-}
-
 @test "tx through a pipe loses nothing, and says three numbers" {
-    gen $pipe -f tx -n 200k
-    [ "$status" -eq 0 ]
+    go $pipe -f tx -n 200k
+    ends 0
     says "Sent 200000 packets 12000000 bytes"
     says "Queued 200000, completed 200000, dropped 0"
     says "Peer received 200000 packets"
@@ -45,16 +20,16 @@ PY
 }
 
 @test "rx, pong and null ports" {
-    gen $pipe -f rx -n 100k
-    [ "$status" -eq 0 ] && says "Received 100000 packets 6000000 bytes"
-    gen $pipe -f pong -n 10k
-    [ "$status" -eq 0 ] && says "Ponged 10000 packets"
-    gen -i null:x -f tx -n 1M
-    [ "$status" -eq 0 ] && says "completed 1000000"
+    go $pipe -f rx -n 100k
+    ends 0 "Received 100000 packets 6000000 bytes"
+    go $pipe -f pong -n 10k
+    ends 0 "Ponged 10000 packets"
+    go -i null:x -f tx -n 1M
+    ends 0 "completed 1000000"
 }
 
 @test "ping prints percentiles and writes a .hgrm file" {
-    "$pg" $pipe -f ping -n 500 --hgrm h.hgrm --json --expect-loss 0 >out 2>err
+    "$tool" $pipe -f ping -n 500 --hgrm h.hgrm --json --expect-loss 0 >out 2>err
     grep -q "p99.99" err
     json out 'd["pings"] == d["answered"] == d["latency_ns"]["count"] == 500 and d["lost"] == 0'
     json out '0 < d["latency_ns"]["min"] <= d["latency_ns"]["p50"] <= d["latency_ns"]["p99.9"] <= d["latency_ns"]["max"]'
@@ -65,18 +40,18 @@ PY
 @test "IPv6, ranges, random addresses and sizes, fragments" {
     for more in "-6" "-d 10.0.0.1:1-10.0.0.9:5 -s 10.9.9.9" "-s [fd00::1]:5-[fd00::9]:7 -d fd00::2" "-z -Z" "-l 1500 -l 64" \
         "-l 9000" "-l 1500 -F 3" "-l 4000 -M 100" "-l 64 -F 64" "-4 -r" "-l 14" "-o 4" "-b 1"; do
-        gen $pipe -f tx -n 5000 $more
-        [ "$status" -eq 0 ] || { echo "$more: $output"; return 1; }
+        go $pipe -f tx -n 5000 $more
+        ends 0 || { echo "$more: $output"; return 1; }
         says "completed 5000, dropped 0"
         says "Peer received 5000 packets"
     done
-    gen $pipe -f ping -6 -n 100
-    [ "$status" -eq 0 ] && says "Pings 100, answered 100"
+    go $pipe -f ping -6 -n 100
+    ends 0 "Pings 100, answered 100"
 }
 
 @test "frames have right checksums" {
-    "$pg" -i null -f tx -n 20 -X -l 121 -z -Z 2>dump >/dev/null
-    "$pg" -i null -f tx -n 20 -X -6 -l 301 -l 62 -d '[fd00::1]:1-[fd00::9]:9' 2>>dump >/dev/null
+    "$tool" -i null -f tx -n 20 -X -l 121 -z -Z 2>dump >/dev/null
+    "$tool" -i null -f tx -n 20 -X -6 -l 301 -l 62 -d '[fd00::1]:1-[fd00::9]:9' 2>>dump >/dev/null
     python3 - <<'PY'
 import re
 frames, now = [], None
@@ -104,9 +79,9 @@ PY
 }
 
 @test "-P replays a capture" {
-    if ! "$pg" --version | grep -q "libpcap version"; then
-        gen -i null -f tx -P x.pcap
-        [ "$status" -eq 1 ] && says "built without libpcap"
+    if ! "$tool" --version | grep -q "libpcap version"; then
+        go -i null -f tx -P x.pcap
+        ends 1 "built without libpcap"
         skip "pkt-gen was built without libpcap"
     fi
     python3 - <<'PY'
@@ -115,98 +90,90 @@ with open("x.pcap", "wb") as f:
     f.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
     for n in (60, 1514, 100): f.write(struct.pack("<IIII", 0, 0, n, n) + bytes(n))
 PY
-    gen $pipe -f tx -P x.pcap -n 300
-    [ "$status" -eq 0 ] && says "Sent 300 packets 167400 bytes"
-    gen $pipe -f tx -P /nowhere.pcap
-    [ "$status" -eq 1 ] && says "/nowhere.pcap"
+    go $pipe -f tx -P x.pcap -n 300
+    ends 0 "Sent 300 packets 167400 bytes"
+    go $pipe -f tx -P /nowhere.pcap
+    ends 1 "/nowhere.pcap"
     echo junk >junk.pcap
-    gen $pipe -f tx -P junk.pcap
-    [ "$status" -eq 1 ] && says "junk.pcap"
+    go $pipe -f tx -P junk.pcap
+    ends 1 "junk.pcap"
 }
 
 @test "several rings and threads" {
-    gen -i 'netmap:p{1' --peer 'netmap:p}1' -C 256,256,2,2 -p 2 -f tx -n 100001
-    [ "$status" -eq 0 ] && says "completed 100001" && says "2 tx rings of 256 slots"
-    gen $pipe -p 2 -f tx -n 10
-    [ "$status" -eq 1 ] && says "has 1 ring and each thread wants one"
-    gen $pipe -a 0 -c 1 -f tx -n 1000
-    [ "$status" -eq 0 ]
-    gen $pipe -a 4000 -f tx -n 1000
-    [ "$status" -eq 1 ] && says "cannot run on CPU 4000"
+    go -i 'netmap:p{1' --peer 'netmap:p}1' -C 256,256,2,2 -p 2 -f tx -n 100001
+    ends 0 "completed 100001" && says "2 tx rings of 256 slots"
+    go $pipe -p 2 -f tx -n 10
+    ends 1 "has 1 ring and each thread wants one"
+    go $pipe -a 0 -c 1 -f tx -n 1000
+    ends 0
+    go $pipe -a 4000 -f tx -n 1000
+    ends 1 "cannot run on CPU 4000"
 }
 
 @test "-R paces" {
-    "$pg" $pipe -f tx -R 20k --time 1 --json >out 2>/dev/null
+    "$tool" $pipe -f tx -R 20k --time 1 --json >out 2>/dev/null
     json out '15000 < d["packets"] < 21500'
 }
 
 @test "rate lines have pkt-gen's layout" {
-    gen $pipe -f tx -R 50k --time 0.5 -T 100
-    [ "$status" -eq 0 ]
+    go $pipe -f tx -R 50k --time 0.5 -T 100
+    ends 0
     [[ $output =~ [0-9]{3}\.[0-9]{6}\ main_thread\ \[nm\]\ [0-9.]+\ Kpps\ \([0-9.]+\ Kpkts\ [0-9.]+\ Mbps\ in\ [0-9]+\ usec\)\ [0-9.]+\ avg_batch\ [0-9]+\ min_space ]]
-    gen $pipe -f tx -R 50k --time 0.3 -T 100 -N -A -B
+    go $pipe -f tx -R 50k --time 0.3 -T 100 -N -A -B
     [[ $output =~ \[nm\]\ [0-9]+\ pps\ \[avg/std\ [0-9]+\ pps/[0-9]+\ pps\ over\ 2\] ]]
 }
 
 @test "--json and --csv parse" {
-    "$pg" $pipe -f tx -R 10k --time 0.4 -T 100 --json >out 2>err
+    "$tool" $pipe -f tx -R 10k --time 0.4 -T 100 --json >out 2>err
     json out 'd["type"] == "summary" and d["queued"] == d["completed"] == d["packets"] and sum(d["drops"].values()) == 0'
     json out 'len(lines) >= 3 and sum(l["packets"] for l in lines[:-1]) <= d["packets"] and lines[0]["type"] == "interval"'
     json out 'd["port"]["mode"] == "pipe" and d["peer_received"] == d["packets"]'
-    "$pg" $pipe -f tx -n 1000 --csv >out 2>err
+    "$tool" $pipe -f tx -n 1000 --csv >out 2>err
     [ "$(head -n 1 out)" = "type,seconds,packets,bytes,pps,bps,avg_batch" ]
     grep -q '^summary,[0-9.]*,1000,60000,' out
     usage "choose one" $pipe --json --csv
 }
 
 @test "expectations decide the exit status" {
-    gen $pipe -f tx -n 10k --expect-loss 0 --expect-pps '>1k'
-    [ "$status" -eq 0 ] && says "met"
-    gen $pipe -f tx -n 10k --expect-pps '<10'
-    [ "$status" -eq 3 ] && says "NOT MET"
-    gen $pipe -f tx -n 10k --expect-pps 1T --expect-loss 0.1%
-    [ "$status" -eq 3 ]
+    go $pipe -f tx -n 10k --expect-loss 0 --expect-pps '>1k'
+    ends 0 "met"
+    go $pipe -f tx -n 10k --expect-pps '<10'
+    ends 3 "NOT MET"
+    go $pipe -f tx -n 10k --expect-pps 1T --expect-loss 0.1%
+    ends 3
 }
 
 @test "--require-mode fails in place of falling back" {
-    gen $pipe -f tx -n 10 --require-mode pipe
-    [ "$status" -eq 0 ]
-    gen $pipe -f tx -n 10 --require-mode zero-copy
-    [ "$status" -eq 1 ] && says "opens in mode pipe, and --require-mode zero-copy was asked for"
+    go $pipe -f tx -n 10 --require-mode pipe
+    ends 0
+    go $pipe -f tx -n 10 --require-mode zero-copy
+    ends 1 "opens in mode pipe, and --require-mode zero-copy was asked for"
     usage "is no mode" $pipe --require-mode fastest
 }
 
 @test "a pipe whose other end nobody opens is told, not waited for" {
-    gen -i 'netmap:p{1' -f tx
-    [ "$status" -eq 1 ] && says "add --peer 'netmap:p}1'"
-    gen -i 'netmap:p}7' -f rx --time 0.2
-    [ "$status" -eq 0 ] && says "add --peer 'netmap:p{7'"
-    gen -i 'netmap:p{1' -f rx -W
-    [ "$status" -eq 0 ] && says "Received 0"
+    go -i 'netmap:p{1' -f tx
+    ends 1 "add --peer 'netmap:p}1'"
+    go -i 'netmap:p}7' -f rx --time 0.2
+    ends 0 "add --peer 'netmap:p{7'"
+    go -i 'netmap:p{1' -f rx -W
+    ends 0 "Received 0"
 }
 
 @test "SIGINT and SIGTERM print the summary" {
     for signal in INT TERM; do
-        # bash gives background commands SIGINT ignored; a child of python has it as it should be.
-        python3 - "$signal" "$pg" $pipe -f tx -R 1k --json >out 2>err <<'PY'
-import os, signal, subprocess, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-p = subprocess.Popen(sys.argv[2:], stdout=open("out", "w"), stderr=open("err", "w"))
-time.sleep(0.4)
-p.send_signal(getattr(signal, "SIG" + sys.argv[1]))
-assert p.wait(timeout=5) == 0, p.returncode
-PY
+        interrupted $signal 0.4 "$tool" $pipe -f tx -R 1k --json
         json out 'd["type"] == "summary" and 0 < d["packets"] == d["completed"] < 2000'
         grep -q "^Sent" err
     done
 }
 
 @test "a reader of stdout that has gone ends the run with a sentence" {
-    run bash -c "set -o pipefail; timeout 10 '$pg' -i null -f tx -R 1k -T 50 --json 2>err | head -n 1 >/dev/null"
-    [ "$status" -eq 1 ]
+    run bash -c "set -o pipefail; timeout 10 '$tool' -i null -f tx -R 1k -T 50 --json 2>err | head -n 1 >/dev/null"
+    ends 1
     grep -q "cannot write to stdout: Broken pipe" err
-    run bash -c "timeout 10 '$pg' -i null -f tx -n 10 --json >&- 2>err"
-    [ "$status" -eq 1 ]
+    run bash -c "timeout 10 '$tool' -i null -f tx -n 10 --json >&- 2>err"
+    ends 1
     grep -q "cannot write to stdout" err
 }
 
@@ -218,12 +185,12 @@ PY
     usage "does not say which pipe" -i 'netmap:p{'
     usage "unknown flag" -i 'netmap:p{1/q'
     usage "prefix" $pipe --peer q
-    gen -i netmap:nosuchport0 -f rx
-    [ "$status" -eq 1 ] && says "nosuchport0"
-    gen -i 'netmap:p{1-7' -f tx
-    [ "$status" -eq 1 ] && says "there is no ring 7"
-    gen -i 'netmap:p{1/R' -f tx
-    [ "$status" -eq 1 ] && says "has no tx ring"
+    go -i netmap:nosuchport0 -f rx
+    ends 1 "nosuchport0"
+    go -i 'netmap:p{1-7' -f tx
+    ends 1 "there is no ring 7"
+    go -i 'netmap:p{1/R' -f tx
+    ends 1 "has no tx ring"
 }
 
 @test "every option that wants a value says so" {
@@ -267,22 +234,22 @@ PY
 
 @test "letters that can do nothing here say so" {
     for more in -I "-H 12" "-o 1" "-o 16" "-o 32" "-o 128"; do
-        gen $pipe -f tx -n 10 $more
-        [ "$status" -eq 0 ] && says "note: ${more%% *}"
+        go $pipe -f tx -n 10 $more
+        ends 0 "note: ${more%% *}"
     done
-    gen $pipe -f rx -n 10 -R 5
+    go $pipe -f rx -n 10 -R 5
     says "note: -R is for sending"
-    gen $pipe -f rx -n 10 -P x -F 2 -M 100 -r
+    go $pipe -f rx -n 10 -P x -F 2 -M 100 -r
     says "note: -P is for -f tx" && says "note: -F is" && says "note: -M is" && says "note: -r is"
 }
 
 @test "every letter of netmap's pkt-gen is in the help, and has a long name" {
-    gen --help
-    [ "$status" -eq 0 ]
+    go --help
+    ends 0
     for o in 4 6 a f F N n i I l d s D S b c o p T w W v R X C H r P z Z A h B M; do
         grep -qE "^  -$o, --[a-z0-9-]+" <<<"$output" || { echo "no -$o"; return 1; }
     done
-    [ "$(gen -h; echo "$output")" = "$output" ]
-    gen --version
-    [ "$status" -eq 0 ] && says "pipes" && says "nm "
+    [ "$(go -h; echo "$output")" = "$output" ]
+    go --version
+    ends 0 "pipes" && says "nm "
 }

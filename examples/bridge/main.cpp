@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// needs: fmt
+#include <array>
+#include <memory>
+#include <optional>
+
+#include "books.hpp"
+#include "common/peer.hpp"
+#include "forwarder.hpp"
+#include "nm/version.hpp"
+
+namespace {
+
+using namespace bridge;
+
+/// The run comes last: it ends the forwarding thread before anything that it uses goes.
+struct job {
+    explicit job(settings settled) : s(std::move(settled)) {}
+
+    settings s;
+    nm::context ctx;
+    std::vector<tool::any_port> ports;
+    std::vector<std::optional<nm::sys::link_counters>> kernel;  ///< as they were when the ports were opened
+    std::unique_ptr<tool::peer> feeder, drain;
+    shared work{run, s};
+    tool::run run;
+};
+
+[[nodiscard]] tool::totals look(job& j) {
+    tool::totals t;
+    t.add(j.work.forth);
+    t.add(j.work.back);
+    return t;
+}
+
+void open_all(job& j) {
+    nm::open_options o;
+    o.offloads = true;  // what one side leaves undone the other can do, or leave undone too
+    for (const auto& name : j.s.ports) {
+        if (!j.s.copy) o.mem_id = 1;  // one memory: buffers are swapped
+        j.ports.push_back(tool::open_port(j.ctx, name, o, j.s.require_mode));
+        j.kernel.push_back(std::visit([](auto& p) { return tool::kernel_counters(p); }, j.ports.back()));
+    }
+    if (j.s.copy && j.ports.size() == 2) {
+        const auto base = [](auto& p) { return p.region().base(); };
+        if (std::visit(base, j.ports[0]) == std::visit(base, j.ports[1]))
+            tool::print_err("bridge: note: -c: the names of both ports ask for one memory, so buffers are swapped all the same\n");
+    }
+    if (!j.s.feed.empty())
+        j.feeder = std::make_unique<tool::peer>(tool::open_port(j.ctx, j.s.feed, {}, {}), tool::peer_role::feed, 60);
+    if (!j.s.drain.empty())
+        j.drain = std::make_unique<tool::peer>(tool::open_port(j.ctx, j.s.drain, {}, {}), tool::peer_role::drain, 60);
+}
+
+void start(job& j) {
+    if (j.ports.size() == 1) {
+        std::visit([&j](auto& a) { j.run.start([&j, &a] { forward_back(a, j.work); }); }, j.ports[0]);
+        return;
+    }
+    std::visit([&j](auto& a, auto& b) { j.run.start([&j, &a, &b] { forward_both(a, b, j.work); }); }, j.ports[0], j.ports[1]);
+}
+
+void say_directions(job& j, std::array<std::uint64_t, 2>& last) {
+    const std::array<std::uint64_t, 2> now{j.work.forth.packets, j.work.back.packets};
+    for (std::size_t i = 0; i < j.ports.size(); ++i)
+        tool::print_err(fmt::format("  {} -> {}: {} frames\n", j.s.ports[i], j.s.ports[(i + 1) % j.ports.size()],
+                                    now[i] - last[i]));
+    last = now;
+}
+
+[[nodiscard]] int run(settings settled) {
+    job j(std::move(settled));
+    const settings& s = j.s;
+    for (const auto& n : s.notes) tool::print_err("bridge: note: " + n + "\n");
+    open_all(j);
+    if (s.wait_link > 0) j.run.pause(s.wait_link);
+
+    const std::uint64_t began = nm::system_clock::now_ns();
+    tool::rate_report report(s.style);
+    std::array<std::uint64_t, 2> shown{};
+    start(j);
+    j.run.watch(std::uint64_t{s.report_ms} * 1'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [&] {
+        report.interval(look(j));
+        if (s.verbose > 0) say_directions(j, shown);
+    });
+    books b;
+    b.seconds = static_cast<double>(nm::system_clock::now_ns() - began) / 1e9;
+    const tool::totals done = look(j);
+    b.packets = done.packets;
+    b.bytes = done.bytes;
+    for (std::size_t i = 0; i < j.ports.size(); ++i)
+        b.ports.push_back(std::visit([&](auto& p) { return close_books(s.ports[i], p, j.kernel[i]); }, j.ports[i]));
+    const auto outcomes = b.judge(s.expect);
+    const bool machine = s.style.json || s.style.csv;
+    if (machine) tool::print_err(b.table(s, outcomes));
+    else tool::print_out(b.table(s, outcomes));
+    if (s.style.json) tool::print_out(b.to_json(outcomes) + "\n");
+    const double batch = done.events != 0 ? static_cast<double>(done.packets) / static_cast<double>(done.events) : 0;
+    const double bits = b.seconds > 0 ? tool::bits_of(b.packets, b.bytes, false) / b.seconds : 0;
+    if (s.style.csv) tool::csv_row("summary", b.seconds, b.packets, b.bytes, b.pps(), bits, batch);
+    j.run.rethrow();
+    if (!b.conserved()) throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
+    for (const auto& one : outcomes)
+        if (!one.met) return tool::exit_expectation;
+    return tool::exit_ok;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return tool::guarded_main("bridge", [&]() -> int {
+        settings s;
+        tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
+        if (s.help) {
+            tool::print_out("usage: bridge -i PORT -i PORT [OPTIONS]\n"
+                            "Forwards frames between two ports of nm, both ways; the letters are those of netmap's bridge.\n\n" +
+                            tool::help_text(option_table()) +
+                            "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
+                            "  bridge -i 'netmap:a{1' -i 'netmap:b{1' --feed 'netmap:a}1' --drain 'netmap:b}1' --time 3\n");
+            return tool::exit_ok;
+        }
+        if (s.version) {
+            tool::print_out(fmt::format("bridge (nm {}); ports: {}\n", NM_VERSION_STRING, tool::ports::kinds()));
+            return tool::exit_ok;
+        }
+        settle(s);
+        return run(std::move(s));
+    });
+}

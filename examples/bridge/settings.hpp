@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/cli.hpp"
+#include "common/expect.hpp"
+#include "common/report.hpp"
+
+namespace bridge {
+
+struct settings {
+    std::vector<std::string> ports;
+    std::string feed, drain;
+    unsigned burst = 1024;
+    bool copy = false;
+    bool loopback = false;
+    int verbose = 0;
+    double wait_link = 0;
+    std::uint64_t count = 0;  ///< 0: no end
+    double seconds = 0;       ///< 0: no end
+    unsigned report_ms = 1000;
+    std::string require_mode;
+    tool::report_style style;
+    tool::expectations expect;
+    std::vector<std::string> notes;
+    bool help = false, version = false;
+};
+
+[[nodiscard]] std::span<const tool::option<settings>> option_table();
+/// Refuses what contradicts itself; afterwards there are two ports, or one and loopback.
+void settle(settings& s);
+
+}  // namespace bridge
