@@ -158,7 +158,7 @@ private:
         const std::uint8_t protocol = tcp_ ? 6 : 17;
         l4_ = h.csum_start;
         l3_ = l3;
-        if (l3 + 40 > readable) return;
+        if (l3 + 20 > readable) return;
         if (ether == 0x0800 && type != vnet_gso_tcpv6) {
             v6_ = false;
             const std::size_t ihl = (headers_[l3] & 0xfU) * 4U;
@@ -166,7 +166,7 @@ private:
             if ((detail::load16(headers_.data() + l3 + 6) & 0x3fffU) != 0) return;  // a fragment has no segments
         } else if (ether == 0x86dd && type != vnet_gso_tcpv4) {
             v6_ = true;
-            if (headers_[l3] >> 4 != 6 || l4_ < l3 + 40) return;
+            if (l3 + 40 > readable || headers_[l3] >> 4 != 6 || l4_ < l3 + 40) return;
         } else {
             return;
         }
