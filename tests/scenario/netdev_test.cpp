@@ -191,6 +191,24 @@ TEST_F(netdev_scenario, bridge_between_regions_and_modes) {
     expect_conserved(b, a);
 }
 
+TEST_F(netdev_scenario, bridge_where_one_side_has_offloads_and_the_other_is_af_xdp) {
+    ASSERT_EQ(far[1].run("ethtool -K pb tx off tso off txvlan off"), 0);
+    context ctx;
+    auto a = must_open(ctx, "netmap:na", in_region(7, true));
+    auto b = must_open(ctx, "netmap:nb", in_region(7, true));
+    EXPECT_TRUE(a.carries_headers());
+    EXPECT_FALSE(b.carries_headers());
+    a.deliver_headers(false);
+    {
+        const forwarder f(a, b);
+        ping_and_tcp(far, "af_packet with offloads to af_xdp");
+        ::usleep(300'000);
+    }
+    EXPECT_EQ(b.tx_stats().dropped(cause::bad_hdr), 0U);
+    const auto b_in = b.rx_stats();
+    EXPECT_EQ(b_in.frames, a.tx_stats().frames);
+}
+
 TEST_F(netdev_scenario, jumbo_frames_pass_in_every_mode) {
     mtu("9000");
     for (int round = 0; round < 3; ++round) {

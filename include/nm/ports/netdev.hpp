@@ -60,6 +60,13 @@ public:
         return port_handle::rx_stats();
     }
 
+    /// Whether this port can send a frame whose slot carries a virtio-net header (ns_vnet) on as it is. AF_XDP cannot: it
+    /// finishes a checksum and counts what would have to be cut.
+    [[nodiscard]] bool carries_headers() noexcept { return state().carries_headers(); }
+    /// Switches between frames with headers (open_options::offloads) and complete frames, from the next one read on. Who
+    /// opens two ports with offloads and finds that one of them does not carry headers asks the other for complete frames.
+    void deliver_headers(bool on) noexcept { state().deliver_headers(on); }
+
 private:
     using port_handle::port_handle;
     [[nodiscard]] static std::string key(const std::string& name) { return "netdev:" + name; }

@@ -137,6 +137,10 @@ struct netdev_state : port_state<netdev_tx, netdev_rx> {
 
     [[gnu::cold]] void arm(events e) noexcept;
     void read_kernel_drops() noexcept;
+    [[nodiscard]] bool carries_headers() const noexcept { return !packet_.empty(); }
+    void deliver_headers(bool on) noexcept {
+        for (auto& r : packet_rx_) r->offloads = on;
+    }
 
 private:
     friend struct netdev_builder;
