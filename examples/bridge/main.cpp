@@ -41,6 +41,19 @@ void open_all(job& j) {
         j.ports.push_back(tool::open_port(j.ctx, name, o, j.s.require_mode));
         j.kernel.push_back(std::visit([](auto& p) { return tool::kernel_counters(p); }, j.ports.back()));
     }
+    // What one side leaves undone must not reach a side that can neither do it nor pass it on: large frames would be
+    // counted there and TCP would stand still.
+    const auto carries = [](auto& p) {
+        if constexpr (requires { p.carries_headers(); }) return p.carries_headers();
+        else return true;
+    };
+    bool all = true;
+    for (auto& p : j.ports) all = std::visit(carries, p) && all;
+    const auto complete = [](auto& p) {
+        if constexpr (requires { p.deliver_headers(false); }) p.deliver_headers(false);
+    };
+    if (!all)
+        for (auto& p : j.ports) std::visit(complete, p);
     if (j.s.copy && j.ports.size() == 2) {
         const auto base = [](auto& p) { return p.region().base(); };
         if (std::visit(base, j.ports[0]) == std::visit(base, j.ports[1]))
