@@ -400,8 +400,7 @@ TEST_F(netdev_scenario, two_processes_on_two_queues) {
         ASSERT_TRUE(p) << p.error().text;
         EXPECT_EQ(p->mode(), off ? "af_xdp copy" : "af_packet");
         EXPECT_EQ(p->num_rx_rings(), 1U);
-        std::vector<std::string> frames;
-        for (int i = 0; i < 64; ++i) frames.push_back(small_frame(static_cast<char>(i)));
+        const std::vector<std::string> frames(64, small_frame());
         (void)drain(*p, 1000);
         const auto sent_on = [&](int queue) {
             EXPECT_EQ(far[0].send("qb", frames, queue), 0);
