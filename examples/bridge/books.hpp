@@ -19,7 +19,7 @@ struct port_books {
     nm::port_info info;
     nm::counters rx;
     tool::tx_account tx;
-    std::uint64_t left = 0;  ///< arrived and not taken
+    std::uint64_t left = 0;                        ///< arrived and not taken
     std::optional<nm::sys::link_counters> kernel;  ///< since the bridge opened it
 };
 

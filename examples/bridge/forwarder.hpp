@@ -91,10 +91,10 @@ void forward_both(A& a, B& b, shared& w) {
             using nm::events;
             const bool room_a = has_room(a);
             const bool room_b = has_room(b);
-            const auto found = nm::wait_any(
-                tool::nap_limit,
-                nm::watch{a, (room_b ? events::rx : events::none) | (room_a ? events::none : events::tx)},
-                nm::watch{b, (room_a ? events::rx : events::none) | (room_b ? events::none : events::tx)});
+            const auto found =
+                nm::wait_any(tool::nap_limit,
+                             nm::watch{a, (room_b ? events::rx : events::none) | (room_a ? events::none : events::tx)},
+                             nm::watch{b, (room_a ? events::rx : events::none) | (room_b ? events::none : events::tx)});
             if (any(found[0] & events::error)) throw_if_lost(a);
             if (any(found[1] & events::error)) throw_if_lost(b);
         }

@@ -7,6 +7,7 @@
 #include "books.hpp"
 #include "common/peer.hpp"
 #include "forwarder.hpp"
+
 #include "nm/version.hpp"
 
 namespace {
@@ -57,7 +58,8 @@ void open_all(job& j) {
     if (j.s.copy && j.ports.size() == 2) {
         const auto base = [](auto& p) { return p.region().base(); };
         if (std::visit(base, j.ports[0]) == std::visit(base, j.ports[1]))
-            tool::print_err("bridge: note: -c: the names of both ports ask for one memory, so buffers are swapped all the same\n");
+            tool::print_err(
+                "bridge: note: -c: the names of both ports ask for one memory, so buffers are swapped all the same\n");
     }
     if (!j.s.feed.empty())
         j.feeder = std::make_unique<tool::peer>(tool::open_port(j.ctx, j.s.feed, {}, {}), tool::peer_role::feed, 60);
@@ -70,7 +72,8 @@ void start(job& j) {
         std::visit([&j](auto& a) { j.run.start([&j, &a] { forward_back(a, j.work); }); }, j.ports[0]);
         return;
     }
-    std::visit([&j](auto& a, auto& b) { j.run.start([&j, &a, &b] { forward_both(a, b, j.work); }); }, j.ports[0], j.ports[1]);
+    std::visit([&j](auto& a, auto& b) { j.run.start([&j, &a, &b] { forward_both(a, b, j.work); }); }, j.ports[0],
+               j.ports[1]);
 }
 
 void say_directions(job& j, std::array<std::uint64_t, 2>& last) {
@@ -105,14 +108,17 @@ void say_directions(job& j, std::array<std::uint64_t, 2>& last) {
         b.ports.push_back(std::visit([&](auto& p) { return close_books(s.ports[i], p, j.kernel[i]); }, j.ports[i]));
     const auto outcomes = b.judge(s.expect);
     const bool machine = s.style.json || s.style.csv;
-    if (machine) tool::print_err(b.table(s, outcomes));
-    else tool::print_out(b.table(s, outcomes));
+    if (machine)
+        tool::print_err(b.table(s, outcomes));
+    else
+        tool::print_out(b.table(s, outcomes));
     if (s.style.json) tool::print_out(b.to_json(outcomes) + "\n");
     const double batch = done.events != 0 ? static_cast<double>(done.packets) / static_cast<double>(done.events) : 0;
     const double bits = b.seconds > 0 ? tool::bits_of(b.packets, b.bytes, false) / b.seconds : 0;
     if (s.style.csv) tool::csv_row("summary", b.seconds, b.packets, b.bytes, b.pps(), bits, batch);
     j.run.rethrow();
-    if (!b.conserved()) throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
+    if (!b.conserved())
+        throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
     for (const auto& one : outcomes)
         if (!one.met) return tool::exit_expectation;
     return tool::exit_ok;
@@ -125,11 +131,12 @@ int main(int argc, char** argv) {
         settings s;
         tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
         if (s.help) {
-            tool::print_out("usage: bridge -i PORT -i PORT [OPTIONS]\n"
-                            "Forwards frames between two ports of nm, both ways; the letters are those of netmap's bridge.\n\n" +
-                            tool::help_text(option_table()) +
-                            "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
-                            "  bridge -i 'netmap:a{1' -i 'netmap:b{1' --feed 'netmap:a}1' --drain 'netmap:b}1' --time 3\n");
+            tool::print_out(
+                "usage: bridge -i PORT -i PORT [OPTIONS]\n"
+                "Forwards frames between two ports of nm, both ways; the letters are those of netmap's bridge.\n\n" +
+                tool::help_text(option_table()) +
+                "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
+                "  bridge -i 'netmap:a{1' -i 'netmap:b{1' --feed 'netmap:a}1' --drain 'netmap:b}1' --time 3\n");
             return tool::exit_ok;
         }
         if (s.version) {

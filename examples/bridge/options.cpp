@@ -25,7 +25,8 @@ constexpr tool::option<settings> table[] = {
     {0, "time", "SECONDS", "end after so long", [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
     {'T', "report", "MS", "milliseconds between reports (default 1000)",
      [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
-    {0, "feed", "PORT", "open this port too and send into it as fast as it goes: the far end of a pipe, to try a bridge alone",
+    {0, "feed", "PORT",
+     "open this port too and send into it as fast as it goes: the far end of a pipe, to try a bridge alone",
      [](settings& s, text v) { s.feed = tool::checked_port(v); }},
     {0, "drain", "PORT", "open this port too and take all that comes out of it",
      [](settings& s, text v) { s.drain = tool::checked_port(v); }},
@@ -34,9 +35,12 @@ constexpr tool::option<settings> table[] = {
          (void)tool::parse_mode(v);
          s.require_mode = v;
      }},
-    {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more is dropped", [](settings& s, text v) { s.expect.set_loss(v); }},
-    {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so", [](settings& s, text v) { s.expect.set_pps(v); }},
-    {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.style.json = true; }},
+    {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more is dropped",
+     [](settings& s, text v) { s.expect.set_loss(v); }},
+    {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so",
+     [](settings& s, text v) { s.expect.set_pps(v); }},
+    {0, "json", "", "one JSON object per report and one at the end, on stdout",
+     [](settings& s, text) { s.style.json = true; }},
     {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
     {0, "version", "", "version and what is built in", [](settings& s, text) { s.version = true; }},
     {'h', "help", "", "this", [](settings& s, text) { s.help = true; }},
@@ -51,12 +55,12 @@ void settle(settings& s) {
     if (s.ports.size() > 2) throw tool::usage_error("-i was given more than twice; a bridge has two ends");
     if (s.style.json && s.style.csv) throw tool::usage_error("--json and --csv both want stdout; choose one");
     if (s.ports.size() == 2 && s.ports[0] == s.ports[1]) s.ports.pop_back();
-    if (s.ports.size() == 2 && s.loopback)
-        s.notes.emplace_back("-L is for one port and does nothing between two");
+    if (s.ports.size() == 2 && s.loopback) s.notes.emplace_back("-L is for one port and does nothing between two");
     if (s.ports.size() == 1 && s.copy)
         s.notes.emplace_back("-c is for two ports; what a port sends back is in its own memory already");
     if (s.ports.size() == 1 && !s.loopback)
-        throw tool::run_error("one port (" + s.ports[0] + ") means a bridge between it and the host's stack, and this version has no "
+        throw tool::run_error("one port (" + s.ports[0] +
+                              ") means a bridge between it and the host's stack, and this version has no "
                               "host rings; give a second -i, or -L to send back what comes");
 }
 

@@ -15,7 +15,7 @@ namespace tool {
 
 template <class Settings>
 struct option {
-    char letter;           ///< 0: long name only
+    char letter;  ///< 0: long name only
     std::string_view name;
     std::string_view argument;  ///< what it is called in the help; empty: takes none
     std::string_view help;

@@ -65,8 +65,8 @@ struct outcome {
     }
     if (e.pps) {
         const auto& r = *e.pps;
-        const bool met = r.less ? (r.or_equal ? pps <= r.value : pps < r.value)
-                                : (r.or_equal ? pps >= r.value : pps > r.value);
+        const bool met =
+            r.less ? (r.or_equal ? pps <= r.value : pps < r.value) : (r.or_equal ? pps >= r.value : pps > r.value);
         out.push_back({fmt::format("packets per second {}{} {:.0f}: {:.0f}", r.less ? "<" : ">", r.or_equal ? "=" : "",
                                    r.value, pps),
                        met});

@@ -28,8 +28,7 @@ struct address {
         for (std::size_t i = 0; i < 4; ++i) a.low = a.low << 8 | bytes[i];
         return a;
     }
-    if (::inet_pton(AF_INET6, s.c_str(), bytes.data()) != 1)
-        bad_value(text, "is neither an IPv4 nor an IPv6 address");
+    if (::inet_pton(AF_INET6, s.c_str(), bytes.data()) != 1) bad_value(text, "is neither an IPv4 nor an IPv6 address");
     a.v6 = true;
     for (std::size_t i = 0; i < 8; ++i) a.high = a.high << 8 | bytes[i];
     for (std::size_t i = 8; i < 16; ++i) a.low = a.low << 8 | bytes[i];
@@ -74,7 +73,8 @@ inline void parse_endpoint(std::string_view text, address& a, std::uint16_t& por
     detail::parse_endpoint(text.substr(dash + 1), r.last, r.last_port);
     if (r.first.v6 != r.last.v6) bad_value(text, "goes from one IP version to the other");
     if (r.first.high != r.last.high) bad_value(text, "is a range that reaches beyond one IPv6 /64");
-    if (r.first.low > r.last.low || r.first_port > r.last_port) bad_value(text, "is a range that ends before it begins");
+    if (r.first.low > r.last.low || r.first_port > r.last_port)
+        bad_value(text, "is a range that ends before it begins");
     return r;
 }
 
@@ -88,9 +88,10 @@ struct flow {
 /// address; or takes either side at random.
 class flow_walk {
 public:
-    flow_walk(const endpoint_range& src, const endpoint_range& dst, bool random_src, bool random_dst, std::uint64_t seed)
-        : src_(src), dst_(dst), random_src_(random_src), random_dst_(random_dst), state_(seed | 1),
-          now_{src.first, dst.first, src.first_port, dst.first_port} {}
+    flow_walk(const endpoint_range& src, const endpoint_range& dst, bool random_src, bool random_dst,
+              std::uint64_t seed)
+        : src_(src), dst_(dst), random_src_(random_src), random_dst_(random_dst),
+          state_(seed | 1), now_{src.first, dst.first, src.first_port, dst.first_port} {}
 
     [[nodiscard]] bool constant() const noexcept {
         return !random_src_ && !random_dst_ && src_.single() && dst_.single();

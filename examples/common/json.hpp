@@ -20,8 +20,7 @@ public:
         return raw(name, value ? "true" : "false");
     }
     template <std::integral I>
-        requires(!std::same_as<I, bool>)
-    json& add(std::string_view name, I value) {
+    requires(!std::same_as<I, bool>) json& add(std::string_view name, I value) {
         return raw(name, fmt::format("{}", value));
     }
     json& add(std::string_view name, double value) {
@@ -40,9 +39,12 @@ public:
     [[nodiscard]] static std::string quoted(std::string_view s) {
         std::string out = "\"";
         for (const char c : s) {
-            if (c == '"' || c == '\\') out += '\\', out += c;
-            else if (static_cast<unsigned char>(c) < 0x20) out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-            else out += c;
+            if (c == '"' || c == '\\')
+                out += '\\', out += c;
+            else if (static_cast<unsigned char>(c) < 0x20)
+                out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+            else
+                out += c;
         }
         return out + '"';
     }

@@ -103,7 +103,8 @@ struct mode_name {
     std::string out;
     for (std::size_t i = 0; i < nm::causes; ++i)
         if (c.drops[i] != 0)
-            out += fmt::format("{}{} {}", out.empty() ? "" : ", ", c.drops[i], nm::cause_name(static_cast<nm::cause>(i)));
+            out +=
+                fmt::format("{}{} {}", out.empty() ? "" : ", ", c.drops[i], nm::cause_name(static_cast<nm::cause>(i)));
     return out;
 }
 

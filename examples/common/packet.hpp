@@ -63,8 +63,8 @@ public:
         put16(udp_at, flow_.src_port);
         put16(udp_at + 2, flow_.dst_port);
         put16(udp_at + 4, static_cast<std::uint16_t>(udp_length));
-        const std::uint64_t sum = address_sum(flow_.src) + address_sum(flow_.dst) + 17U + udp_length +
-                                  flow_.src_port + flow_.dst_port + udp_length + payload_sum(length_ - payload_at());
+        const std::uint64_t sum = address_sum(flow_.src) + address_sum(flow_.dst) + 17U + udp_length + flow_.src_port +
+                                  flow_.dst_port + udp_length + payload_sum(length_ - payload_at());
         const std::uint16_t checksum = folded(sum);
         put16(udp_at + 6, checksum == 0 ? 0xffff : checksum);  // 0 would say that there is none
     }

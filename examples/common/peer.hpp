@@ -56,8 +56,10 @@ private:
                 moved = nm::drain(p, burst);
                 if (role_ == peer_role::feed) moved += feed(p, burst);
             }
-            if (moved != 0) rest.busy();
-            else if (rest.should_sleep()) (void)nm::wait(p, wanted, nap_limit);
+            if (moved != 0)
+                rest.busy();
+            else if (rest.should_sleep())
+                (void)nm::wait(p, wanted, nap_limit);
         }
     }
 

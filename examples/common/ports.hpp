@@ -17,8 +17,10 @@ using any_port = ports::variant;
 /// The MAC address of a port that has one.
 template <class P>
 [[nodiscard]] std::optional<std::array<std::uint8_t, 6>> mac_of(P& port) {
-    if constexpr (requires { port.state().link.mac; }) return port.state().link.mac;
-    else return std::nullopt;
+    if constexpr (requires { port.state().link.mac; })
+        return port.state().link.mac;
+    else
+        return std::nullopt;
 }
 
 /// What the kernel has counted on a port's interface since it was made, where there is one.

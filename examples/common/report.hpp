@@ -15,6 +15,7 @@
 
 #include "common/failure.hpp"
 #include "common/json.hpp"
+
 #include "nm/base/os.hpp"
 #include "nm/clock.hpp"
 
@@ -51,8 +52,8 @@ struct totals {
         packets += t.packets.load(std::memory_order_relaxed);
         bytes += t.bytes.load(std::memory_order_relaxed);
         events += t.events.load(std::memory_order_relaxed);
-        min_space = std::min(min_space, t.min_space.exchange(std::numeric_limits<std::uint32_t>::max(),
-                                                             std::memory_order_relaxed));
+        min_space = std::min(
+            min_space, t.min_space.exchange(std::numeric_limits<std::uint32_t>::max(), std::memory_order_relaxed));
     }
 };
 
@@ -99,11 +100,11 @@ public:
         const std::uint32_t space = now.min_space == std::numeric_limits<std::uint32_t>::max() ? 0 : now.min_space;
         const auto wall = nm::system_clock::wall();
         const bool n = style_.normal_units;
-        print_err(fmt::format("{:03}.{:06} main_thread [nm] {}pps {}({}pkts {}bps in {:.0f} usec) {:.2f} avg_batch "
-                              "{} min_space\n",
-                              wall.sec % 1000, wall.usec, in_units(pps, n), window(pps),
-                              in_units(static_cast<double>(packets), n), in_units(bits * 1e6 / usec, n), usec, batch,
-                              space));
+        print_err(
+            fmt::format("{:03}.{:06} main_thread [nm] {}pps {}({}pkts {}bps in {:.0f} usec) {:.2f} avg_batch "
+                        "{} min_space\n",
+                        wall.sec % 1000, wall.usec, in_units(pps, n), window(pps),
+                        in_units(static_cast<double>(packets), n), in_units(bits * 1e6 / usec, n), usec, batch, space));
         const double since = static_cast<double>(t - start_) / 1e9;
         if (style_.json)
             print_out(json()

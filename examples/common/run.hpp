@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/failure.hpp"
+
 #include "nm/base/os.hpp"
 #include "nm/clock.hpp"
 
@@ -68,7 +69,8 @@ public:
                 next += period_ns * ((now - next) / period_ns + 1);
             }
             std::uint64_t sleep = next - std::min(now, next);
-            if (limit_ns != 0 && !stopped()) sleep = std::min(sleep, start + limit_ns - std::min(now, start + limit_ns));
+            if (limit_ns != 0 && !stopped())
+                sleep = std::min(sleep, start + limit_ns - std::min(now, start + limit_ns));
             pollfd fds[] = {{signal_fd_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
             ::poll(fds, 2, static_cast<int>(std::min<std::uint64_t>(sleep / 1'000'000 + 1, 1000)));
             if ((fds[0].revents & POLLIN) != 0) interrupted();

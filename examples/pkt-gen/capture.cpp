@@ -14,8 +14,7 @@ capture read_capture(const std::string& file) {
     char why[PCAP_ERRBUF_SIZE] = "";
     const std::unique_ptr<pcap_t, decltype(&::pcap_close)> in(::pcap_open_offline(file.c_str(), why), &::pcap_close);
     if (!in) throw tool::run_error("-P: cannot read \"" + file + "\": " + why);
-    if (::pcap_datalink(in.get()) != DLT_EN10MB)
-        throw tool::run_error("-P: \"" + file + "\" holds no Ethernet frames");
+    if (::pcap_datalink(in.get()) != DLT_EN10MB) throw tool::run_error("-P: \"" + file + "\" holds no Ethernet frames");
     constexpr std::size_t limit = std::size_t{256} << 20;
     capture c;
     pcap_pkthdr* header = nullptr;

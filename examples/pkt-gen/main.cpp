@@ -5,11 +5,12 @@
 
 #include "common/open.hpp"
 #include "common/peer.hpp"
-#include "nm/version.hpp"
 #include "pinger.hpp"
 #include "receiver.hpp"
 #include "sender.hpp"
 #include "summary.hpp"
+
+#include "nm/version.hpp"
 
 namespace {
 
@@ -59,18 +60,19 @@ void drive(job& j, P& port) {
     const settings& s = j.s;
     const nm::index_t rings = s.what == function::tx ? port.num_tx_rings() : port.num_rx_rings();
     if (s.threads > 1 && s.threads > rings)
-        throw tool::run_error(fmt::format("-p {}: {} has {} ring{} and each thread wants one; open it with more (-C) or use "
-                                          "fewer threads",
-                                          s.threads, port.name(), rings, rings == 1 ? "" : "s"));
+        throw tool::run_error(
+            fmt::format("-p {}: {} has {} ring{} and each thread wants one; open it with more (-C) or use "
+                        "fewer threads",
+                        s.threads, port.name(), rings, rings == 1 ? "" : "s"));
     const int cpus = s.cpus != 0 ? static_cast<int>(s.cpus) : static_cast<int>(std::thread::hardware_concurrency());
     for (unsigned i = 0; i < s.threads; ++i) {
         const nm::index_t first = rings * i / s.threads;
         const std::uint64_t share = s.count / s.threads + (i < s.count % s.threads ? 1U : 0U);
         if (s.count != 0 && share == 0) continue;
         j.tallies.push_back(std::make_unique<tool::tally>());
-        j.workers.push_back(std::make_unique<worker>(worker{j.run, *j.tallies.back(), s, first,
-                                                            rings * (i + 1) / s.threads - first, s.threads == 1, share,
-                                                            j.nobody_there}));
+        j.workers.push_back(
+            std::make_unique<worker>(worker{j.run, *j.tallies.back(), s, first, rings * (i + 1) / s.threads - first,
+                                            s.threads == 1, share, j.nobody_there}));
         const int cpu = s.cpu < 0 ? -1 : s.cpu + static_cast<int>(i) % std::max(1, cpus);
         j.run.start([&j, &port, cpu, w = j.workers.back().get()] { work(j, port, *w, cpu); });
     }
@@ -155,11 +157,12 @@ int main(int argc, char** argv) {
         settings s;
         tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
         if (s.help) {
-            tool::print_out("usage: pkt-gen -i PORT [-f tx|rx|ping|pong] [OPTIONS]\n"
-                            "Sends, receives and measures packets on any port of nm; the letters are those of netmap's pkt-gen.\n\n" +
-                            tool::help_text(option_table()) +
-                            "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
-                            "  pkt-gen -i 'netmap:p{1' --peer 'netmap:p}1' -f tx -n 10M\n");
+            tool::print_out(
+                "usage: pkt-gen -i PORT [-f tx|rx|ping|pong] [OPTIONS]\n"
+                "Sends, receives and measures packets on any port of nm; the letters are those of netmap's pkt-gen.\n\n" +
+                tool::help_text(option_table()) +
+                "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
+                "  pkt-gen -i 'netmap:p{1' --peer 'netmap:p}1' -f tx -n 10M\n");
             return tool::exit_ok;
         }
         if (s.version) {

@@ -23,8 +23,10 @@ void set_function(settings& s, text v) {
 
 void set_length(settings& s, text v) {
     const unsigned n = parse_unsigned(v, 14, 16384);
-    if (s.length) s.min_length = n;
-    else s.length = n;
+    if (s.length)
+        s.min_length = n;
+    else
+        s.length = n;
 }
 
 void set_ring_config(settings& s, text v) {
@@ -49,7 +51,9 @@ void set_bits(settings& s, text v) {
     s.touch |= (bits & 2) != 0;
     s.always_copy |= (bits & (4 | 8)) != 0;
     if (bits & 16) s.notes.emplace_back("-o 16 (timestamps): -f ping stamps its frames, others do not; use -f ping");
-    if (bits & 32) s.notes.emplace_back("-o 32 (indirect buffers): only VALE ports take them and none is built in; frames are sent from the ring's buffers");
+    if (bits & 32)
+        s.notes.emplace_back(
+            "-o 32 (indirect buffers): only VALE ports take them and none is built in; frames are sent from the ring's buffers");
     s.dump |= (bits & 64) != 0;
     if (bits & 128) s.notes.emplace_back("-o 128 means nothing to pkt-gen; leave it out");
     s.rubbish |= (bits & 256) != 0;
@@ -62,7 +66,8 @@ void set_vnet(settings& s, text v) {
     const unsigned n = parse_unsigned(v, 0, 12);
     if (n != 0 && n != 10 && n != 12) tool::bad_value(v, "is no length of a virtio-net header; there are 0, 10 and 12");
     if (n != 0)
-        s.notes.emplace_back("-H: nm keeps the virtio-net header in the slot, not in front of the frame, and an empty one is none; frames go without");
+        s.notes.emplace_back(
+            "-H: nm keeps the virtio-net header in the slot, not in front of the frame, and an empty one is none; frames go without");
 }
 
 constexpr tool::option<settings> table[] = {
@@ -71,7 +76,8 @@ constexpr tool::option<settings> table[] = {
     {'f', "function", "tx|rx|ping|pong", "what to do (default rx)", set_function},
     {'n', "count", "COUNT", "how many packets, or ping's transactions; 0 (default): no end",
      [](settings& s, text v) { s.count = parse_count(v, 0); }},
-    {'l', "length", "BYTES", "packet size without CRC, 14 to 16384 (default 60; 78 for IPv6 ping); given a second time: random sizes from the second to the first",
+    {'l', "length", "BYTES",
+     "packet size without CRC, 14 to 16384 (default 60; 78 for IPv6 ping); given a second time: random sizes from the second to the first",
      set_length},
     {'b', "burst", "COUNT", "packets per batch (default 512)",
      [](settings& s, text v) { s.burst = parse_unsigned(v, 1, 16384); }},
@@ -109,23 +115,25 @@ constexpr tool::option<settings> table[] = {
      [](settings& s, text v) { s.frags = parse_unsigned(v, 1, nm::max_frags); }},
     {'M', "frag-size", "BYTES", "tx: at most so many bytes in each slot",
      [](settings& s, text v) { s.frag_size = parse_unsigned(v, 14, 16384); }},
-    {'C', "conf", "TXSLOTS,RXSLOTS,TXRINGS,RXRINGS", "ring sizes and numbers to open the port with, 1 to 4 of them; 0: default",
-     set_ring_config},
+    {'C', "conf", "TXSLOTS,RXSLOTS,TXRINGS,RXRINGS",
+     "ring sizes and numbers to open the port with, 1 to 4 of them; 0: default", set_ring_config},
     {'H', "vnet-header", "BYTES", "0, 10 or 12; nm has it in the slot, so none is sent", set_vnet},
     {'I', "indirect", "", "indirect buffers: for VALE ports, which this build has not",
      [](settings& s, text) {
-         s.notes.emplace_back("-I: only VALE ports take indirect buffers and none is built in; frames are sent from the ring's buffers");
+         s.notes.emplace_back(
+             "-I: only VALE ports take indirect buffers and none is built in; frames are sent from the ring's buffers");
      }},
-    {'o', "options", "BITS", "netmap's OPT_ bits: 2 access, 4 and 8 copy always, 64 dump, 256 rubbish, 512 and 1024 random, 2048 statistics",
+    {'o', "options", "BITS",
+     "netmap's OPT_ bits: 2 access, 4 and 8 copy always, 64 dump, 256 rubbish, 512 and 1024 random, 2048 statistics",
      set_bits},
-    {'N', "no-units", "", "plain numbers in place of K, M, G",
-     [](settings& s, text) { s.style.normal_units = false; }},
+    {'N', "no-units", "", "plain numbers in place of K, M, G", [](settings& s, text) { s.style.normal_units = false; }},
     {'A', "statistics", "", "mean and deviation of the rate over ten reports",
      [](settings& s, text) { s.style.statistics = true; }},
     {'B', "framing", "", "count preamble, gap and CRC in bits per second (24 bytes per packet)",
      [](settings& s, text) { s.style.framing = true; }},
     {'v', "verbose", "", "say more", [](settings& s, text) { ++s.verbose; }},
-    {0, "peer", "PORT", "open a second port and work it from this program: it takes what tx sends, feeds rx and pong, answers ping. A pipe's other end is one",
+    {0, "peer", "PORT",
+     "open a second port and work it from this program: it takes what tx sends, feeds rx and pong, answers ping. A pipe's other end is one",
      [](settings& s, text v) { s.peer = tool::checked_port(v); }},
     {0, "time", "SECONDS", "end after so long", [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
     {0, "require-mode", "MODE", "fail unless the port opens as zero-copy, copy, af_xdp, af_packet, pipe or null",
@@ -134,10 +142,12 @@ constexpr tool::option<settings> table[] = {
          s.require_mode = v;
      }},
     {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more is lost", [](settings& s, text v) { s.expect.set_loss(v); }},
-    {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so", [](settings& s, text v) { s.expect.set_pps(v); }},
+    {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so",
+     [](settings& s, text v) { s.expect.set_pps(v); }},
     {0, "hgrm", "FILE", "ping: write the latencies in HdrHistogram's text format, in microseconds",
      [](settings& s, text v) { s.hgrm = v; }},
-    {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.style.json = true; }},
+    {0, "json", "", "one JSON object per report and one at the end, on stdout",
+     [](settings& s, text) { s.style.json = true; }},
     {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
     {0, "version", "", "version and what is built in", [](settings& s, text) { s.version = true; }},
     {'h', "help", "", "this", [](settings& s, text) { s.help = true; }},
@@ -164,7 +174,8 @@ void settle(settings& s) {
     const bool v6 = s.family == 6 || (s.family == 0 && ((s.src && s.src->first.v6) || (s.dst && s.dst->first.v6)));
     for (const auto* r : {&s.src, &s.dst})
         if (*r && (*r)->first.v6 != v6)
-            throw tool::usage_error(v6 ? "-s and -d must both be IPv6 addresses" : "-4 and an IPv6 address contradict each other");
+            throw tool::usage_error(v6 ? "-s and -d must both be IPv6 addresses"
+                                       : "-4 and an IPv6 address contradict each other");
     s.family = v6 ? 6 : 4;
     if (!s.src) s.src = default_range(v6, false);
     if (!s.dst) s.dst = default_range(v6, true);
@@ -180,7 +191,8 @@ void settle(settings& s) {
     if (pings && s.threads > 1) throw tool::usage_error("-p: ping has one packet under way, and so one thread");
     const auto only = [&s](bool given, function f, const char* letter) {
         if (given && s.what != f)
-            s.notes.emplace_back(std::string(letter) + " is for -f " + name_of(f) + " and does nothing in -f " + name_of(s.what));
+            s.notes.emplace_back(std::string(letter) + " is for -f " + name_of(f) + " and does nothing in -f " +
+                                 name_of(s.what));
     };
     only(!s.pcap.empty(), function::tx, "-P");
     only(s.rubbish, function::tx, "-r");

@@ -104,8 +104,7 @@ private:
 template <class P>
 class ponger {
 public:
-    ponger(P& port, worker& w)
-        : port_(port), w_(w), own_(w.s.src_mac.value_or(tool::mac_address{2, 0, 0, 0, 0, 1})) {
+    ponger(P& port, worker& w) : port_(port), w_(w), own_(w.s.src_mac.value_or(tool::mac_address{2, 0, 0, 0, 0, 1})) {
         if (port.num_tx_rings() == 0 || w.rings == 0)
             throw tool::run_error(port.name() + ": pong needs tx and rx rings; leave /R and /T out of its name");
     }
@@ -148,8 +147,10 @@ private:
         std::uint8_t* p = f.data();
         tool::mac_address to;
         std::memcpy(to.data(), p + 6, 6);
-        if ((p[0] & 1U) != 0) std::memcpy(p + 6, own_.data(), 6);
-        else std::memcpy(p + 6, p, 6);
+        if ((p[0] & 1U) != 0)
+            std::memcpy(p + 6, own_.data(), 6);
+        else
+            std::memcpy(p + 6, p, 6);
         std::memcpy(p, to.data(), 6);
     }
 

@@ -31,13 +31,16 @@ public:
         const std::size_t slots = (longest + frag_ - 1) / frag_;
         const std::size_t most = std::min<std::size_t>(nm::max_frags, lanes_[0].ring.num_slots() - 2);
         if (slots > most)
-            throw tool::run_error(fmt::format("{} bytes in pieces of {} take {} slots, and a packet of {} has at most {}; "
-                                              "use larger pieces (-M) or more slots (-C)",
-                                              longest, frag_, slots, port.name(), most));
+            throw tool::run_error(
+                fmt::format("{} bytes in pieces of {} take {} slots, and a packet of {} has at most {}; "
+                            "use larger pieces (-M) or more slots (-C)",
+                            longest, frag_, slots, port.name(), most));
         if (w.s.rubbish && slots > 1)
             throw tool::run_error(fmt::format("-r sends one buffer per packet: at most {} bytes here (-l)", frag_));
-        if (w.s.rubbish) way_ = way::rubbish;
-        else if (slots == 1 && lanes_[0].from.constant() && !w.s.always_copy && !w.s.dump) way_ = way::same;
+        if (w.s.rubbish)
+            way_ = way::rubbish;
+        else if (slots == 1 && lanes_[0].from.constant() && !w.s.always_copy && !w.s.dump)
+            way_ = way::same;
         written_.assign(port.region().num_bufs(), 0);
     }
 
@@ -95,13 +98,13 @@ private:
         switch (way_) {
             case way::same:
                 return nm::generate(l.ring, want, [this, bytes = l.from.now()](nm::slot& s) noexcept {
-                    if (written_[s.buf_idx] == 0) [[unlikely]] write(s.buf_idx, bytes);
+                    if (written_[s.buf_idx] == 0) [[unlikely]]
+                        write(s.buf_idx, bytes);
                     s.len = static_cast<std::uint16_t>(bytes.size());
                 });
             case way::rubbish:
-                return nm::generate(l.ring, want, [n = *w_.s.length](nm::slot& s) noexcept {
-                    s.len = static_cast<std::uint16_t>(n);
-                });
+                return nm::generate(
+                    l.ring, want, [n = *w_.s.length](nm::slot& s) noexcept { s.len = static_cast<std::uint16_t>(n); });
             case way::copy: break;
         }
         return nm::generate(l.ring, want, [&l, this](nm::frame& f) noexcept {
@@ -110,9 +113,12 @@ private:
             std::memcpy(f.data(), packet.data() + l.at, n);
             f.resize(static_cast<std::uint16_t>(n));
             l.at += n;
-            if (l.at < packet.size()) f.meta().flags = nm::ns_morefrag;
-            else l.at = 0;
-            if (w_.s.dump) [[unlikely]] dump_frame("tx", f);
+            if (l.at < packet.size())
+                f.meta().flags = nm::ns_morefrag;
+            else
+                l.at = 0;
+            if (w_.s.dump) [[unlikely]]
+                dump_frame("tx", f);
             if (l.at == 0) l.from.next();
         });
     }
@@ -125,8 +131,10 @@ private:
     void give_up_on_nobody(std::uint64_t& since) {
         if (w_.nobody_there.empty()) return;
         const std::uint64_t now = nm::system_clock::now_ns();
-        if (since == 0) since = now;
-        else if (now - since > 200'000'000) throw tool::run_error(w_.nobody_there);
+        if (since == 0)
+            since = now;
+        else if (now - since > 200'000'000)
+            throw tool::run_error(w_.nobody_there);
     }
 
     // A packet that was begun is ended, if there is room for it soon.

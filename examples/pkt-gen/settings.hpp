@@ -23,7 +23,7 @@ struct settings {
     std::optional<unsigned> length;
     unsigned min_length = 0;  ///< -l given twice: random lengths from here to length
     unsigned burst = 512;
-    int family = 0;           ///< 4, 6, or what the addresses say
+    int family = 0;  ///< 4, 6, or what the addresses say
     std::optional<tool::endpoint_range> src, dst;
     std::optional<tool::mac_address> src_mac, dst_mac;
     bool random_src = false, random_dst = false;

@@ -36,9 +36,7 @@ public:
     }
 
     /// Whether every packet is the same.
-    [[nodiscard]] bool constant() const noexcept {
-        return capture_.packets.empty() && walk_.constant() && min_ == 0;
-    }
+    [[nodiscard]] bool constant() const noexcept { return capture_.packets.empty() && walk_.constant() && min_ == 0; }
     [[nodiscard]] std::span<const std::uint8_t> now() const noexcept {
         if (capture_.packets.empty()) return packet_.bytes();
         const auto [begin, length] = capture_.packets[at_];

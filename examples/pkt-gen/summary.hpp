@@ -37,9 +37,7 @@ struct summary {
         if (ended > began) seconds = static_cast<double>(ended - began) / 1e9;
     }
 
-    [[nodiscard]] double pps() const noexcept {
-        return seconds > 0 ? static_cast<double>(done.packets) / seconds : 0;
-    }
+    [[nodiscard]] double pps() const noexcept { return seconds > 0 ? static_cast<double>(done.packets) / seconds : 0; }
 
     [[nodiscard]] std::vector<tool::outcome> judge(const settings& s) const {
         std::uint64_t sent = 0;
@@ -59,9 +57,7 @@ struct summary {
                 sent = rx.frames + rx.dropped();
                 lost = rx.dropped();
                 break;
-            case function::ping:
-                sent = pings;
-                lost = pings - times.count();
+            case function::ping: sent = pings; lost = pings - times.count();
         }
         return tool::judge(s.expect, sent, lost, pps());
     }

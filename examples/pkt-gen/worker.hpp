@@ -63,8 +63,10 @@ struct worker {
         for (std::uint64_t before = waiting(); before != 0;) {
             const std::uint64_t now_waiting = waiting();
             const std::uint64_t now = nm::system_clock::now_ns();
-            if (now_waiting != before) since = now;
-            else if (now - since > 1'000'000'000) return;
+            if (now_waiting != before)
+                since = now;
+            else if (now - since > 1'000'000'000)
+                return;
             before = now_waiting;
             if (idle.should_sleep()) tool::idle::nap();
         }
