@@ -5,7 +5,7 @@
 // inlined. They leave in the rings what rxsync, a loop of the user's and txsync would leave: the same indexes, the same
 // bytes. The difference is that a slot is touched once.
 
-#include <concepts>
+#include <algorithm>
 #include <type_traits>
 
 #include "nm/copy.hpp"
@@ -64,68 +64,158 @@ struct pass_all {
 
 namespace detail {
 
+enum class step : unsigned { slot, frame, stop };  // what an odd slot was: a part or a hole, the end of a frame, left
+
+/// What goes out of the tx slot `t` and what goes back into the rx slot `s`, in words.
+struct moved {
+    slot_words out;
+    slot_words back;
+};
+template <bool Same>
+[[nodiscard]] [[gnu::always_inline]] inline moved move_of(const slot_words& s, const slot_words& t) noexcept {
+    constexpr std::uint64_t flags = slot_words::bits(ns_morefrag | ns_vnet);
+    constexpr std::uint64_t index = slot_words::index_bits, len = slot_words::len_bits;
+    if constexpr (Same)
+        return {{s.lo & (index | len | flags), s.hi},
+                {(t.lo & index) | (s.lo & len) | slot_words::bits(ns_buf_changed), s.hi}};
+    else return {{(t.lo & index) | (s.lo & (len | flags)), s.hi}, s};
+}
+
+/// What goes back of a slot that was only looked at: the buffer's identity. What a callable did to len or flags of its
+/// copy does not.
+[[nodiscard]] [[gnu::always_inline]] inline slot_words returned(const slot_words& s, const slot& view) noexcept {
+    return {(s.lo & ~slot_words::index_bits) | view.buf_idx, s.hi};
+}
+
+/// One slot that is not a whole good frame, or that meets a tx slot that is not usable. It has been parked.
+template <bool Same, class RxB, class TxB, class F>
+[[nodiscard]] [[gnu::noinline, gnu::cold]] step forward_odd(rx_ring<RxB>& from, tx_ring<TxB>& to, F& fn) noexcept {
+    rx_batch<RxB> rx(from, as_it_is{});
+    tx_batch<TxB> tx(to, as_it_is{});
+    chain_state open = from.verdict();
+    slot_words w;
+    if (rx.run(1) == 0 || !rx.template fetch<false>(w)) return step::stop;
+    slot s = from_words(w);
+    const bool ends = (s.flags & ns_morefrag) == 0;
+    const bool first = open.frags == 0;
+    if (s.len == 0 || !rx.valid(w)) {
+        rx.give(w, w);  // a hole
+        rx.store_back();
+        return step::slot;
+    }
+    bool drop = open.discard;
+    if (!drop) {
+        const verdict v = show(fn, rx.data(w), s, rx.capacity(), first);
+        if (v == verdict::stop) return step::stop;
+        drop = v == verdict::drop && first;
+        if (drop) from.stats().drop(cause::policy);
+    }
+    if (drop) {
+        rx.give(w, w);
+    } else {
+        const slot_words t = tx.template peek<false>();
+        const moved m = move_of<Same>(words(s), t);
+        if constexpr (!Same)
+            if (tx.usable(t) && s.len <= rx.capacity() && s.len <= tx.capacity())
+                copy_frame(tx.data(t), rx.data(w), s.len);
+        tx.put(m.out, t);
+        rx.give(w, Same ? m.back : w);
+    }
+    from.verdict() = {ends ? 0U : 1U, !ends && drop};
+    rx.store_back();
+    tx.store_back();
+    return ends ? step::frame : step::slot;
+}
+
+enum class why : unsigned { over, dry, odd, stop };  // a run of whole good frames ended
+
 /// One loop for every forward. Same: the rings share a region, buffers are swapped; else frames are copied.
 template <bool Same, class RxB, class TxB, class F>
 [[gnu::always_inline]] inline index_t forward_loop(rx_ring<RxB>& from, tx_ring<TxB>& to, index_t max, F& fn) noexcept {
-    constexpr bool touches = frame_callable<F> || !Same;
-    constexpr std::uint16_t travels = ns_morefrag | ns_vnet;
+    constexpr bool looks = !std::is_same_v<std::remove_cvref_t<F>, pass_all>;
+    constexpr bool prefetch = frame_callable<F> || !Same;
     rx_batch<RxB> rx(from);
     tx_batch<TxB> tx(to, max);
-    chain_state open = rx.verdict();
-    index_t budget = max;
-    index_t room = tx.room();
     index_t frames = 0;
-    slot s;
-    for (; budget != 0 && room != 0; --budget) {
-        const found what = rx.template next<touches>(s);
-        if (what == found::nothing) break;
-        const slot arrived = s;
-        const bool first = open.frags == 0;
-        bool drop = false;
-        bool ends = true;
-        if (what == found::odd || !open.idle()) [[unlikely]] {
-            ends = (s.flags & ns_morefrag) == 0;
-            if (s.len == 0 && ends && open.idle()) {
-                rx.give(s, arrived);  // a hole
-                continue;
-            }
-            drop = open.discard;
-        }
-        if (!drop) {
-            const verdict v = show(fn, rx.data(s), s, rx.capacity(), first);
-            if (v == verdict::stop) [[unlikely]] {
-                rx.leave();
+    for (index_t budget = max; budget != 0;) {
+        const index_t all = rx.run(std::min(budget, tx.room()));
+        if (all == 0) break;
+        const bool clear = from.verdict().idle() && !tx.open();  // no frame of several slots is under way
+        const index_t run = clear ? all : 0;
+        index_t left = run;
+        slot_words s{};
+        why end = clear ? why::over : rx.template fetch<false>(s) ? why::odd : why::dry;
+        for (; left != 0; --left) {
+            if (!rx.template fetch<prefetch>(s)) {
+                end = why::dry;
                 break;
             }
-            if (v == verdict::drop && first) {
-                drop = true;
-                from.stats().drop(cause::policy);
+            const slot_words t = tx.template peek<!Same>();
+            if (!rx.plain(s) || !tx.usable(t)) [[unlikely]] {
+                end = why::odd;
+                break;
             }
-        }
-        if (drop) {
-            rx.give(s, arrived);
-        } else {
-            const slot t = tx.template peek<!Same>();
-            if constexpr (Same) {
-                const swapped w = swap_of(s, t);
-                tx.put(w.out, t);
-                rx.give(w.back, arrived);
-            } else {
-                // A frame that does not fit keeps its length, so that put counts it as what it is.
-                if (tx.usable(t) && s.len <= rx.capacity() && s.len <= tx.capacity())
-                    copy_frame(tx.data(t), rx.data(s), s.len);
-                tx.put(slot{t.buf_idx, s.len, static_cast<std::uint16_t>(s.flags & travels), s.ptr}, t);
-                rx.give(s, arrived);
+            slot_words now = s;
+            if constexpr (looks) {
+                slot view = from_words(s);
+                const verdict v = show(fn, rx.data(s), view, rx.capacity(), true);
+                now = words(view);
+                if (v == verdict::stop) [[unlikely]] {
+                    end = why::stop;
+                    break;
+                }
+                if (v == verdict::drop) {
+                    from.stats().drop(cause::policy);
+                    rx.give(s, s);
+                    continue;
+                }
             }
-            --room;
+            const moved m = move_of<Same>(now, t);
+            if constexpr (!Same)
+                if (now.len() <= tx.capacity()) copy_frame(tx.data(t), rx.data(s), now.len());
+            if constexpr (Same && !looks) tx.put_plain(m.out, t);  // checked as it arrived
+            else tx.put(m.out, t);
+            rx.give(s, Same ? m.back : s);
         }
-        frames += ends ? 1U : 0U;
-        open = {ends ? 0U : 1U, !ends && drop};
+        frames += run - left;
+        budget -= run - left;
+        if (end == why::over) continue;
+        if (end == why::dry) break;
+        rx.park(s);
+        if (end == why::stop) break;
+        rx.store_back();
+        tx.store_back();
+        const step what = forward_odd<Same>(from, to, fn);
+        rx.load_again();
+        tx.load_again();
+        if (what == step::stop) break;
+        --budget;
+        frames += what == step::frame ? 1U : 0U;
     }
-    rx.verdict() = open;
     tx.commit();
     rx.commit();
     return frames;
+}
+
+/// One slot that is not a whole good frame, or that follows a part of one. It has been parked.
+template <class B, class F>
+[[nodiscard]] [[gnu::noinline, gnu::cold]] step drain_odd(rx_ring<B>& from, F& fn) noexcept {
+    rx_batch<B> rx(from, as_it_is{});
+    const bool open = from.verdict().frags != 0;
+    slot_words w;
+    if (rx.run(1) == 0 || !rx.template fetch<false>(w)) return step::stop;
+    slot s = from_words(w);
+    const bool ends = (s.flags & ns_morefrag) == 0;
+    if (s.len == 0 || !rx.valid(w)) {
+        rx.give(w, w);  // a hole
+        rx.store_back();
+        return step::slot;
+    }
+    if (show(fn, rx.data(w), s, rx.capacity(), !open) == verdict::stop) return step::stop;
+    rx.give(w, returned(w, s));
+    from.verdict() = {ends ? 0U : 1U, false};
+    rx.store_back();
+    return ends ? step::frame : step::slot;
 }
 
 }  // namespace detail
@@ -148,15 +238,15 @@ index_t generate(tx_ring<B>& to, index_t max, F&& fn) noexcept {
     tx_batch<B> tx(to, max);
     const std::uint64_t before_all = to.stats().frames;
     bool first = true;
-    for (index_t budget = tx.room() < max ? tx.room() : max; budget != 0; --budget) {
-        const slot before = tx.template peek<frame_callable<F>>();
-        slot s = before;
+    for (index_t budget = std::min(tx.room(), max); budget != 0; --budget) {
+        const slot_words before = tx.template peek<frame_callable<F>>();
+        slot s = from_words(before);
         s.flags = 0;
-        if (tx.usable(s)) [[likely]] {
-            if (show(fn, tx.data(s), s, tx.capacity(), first) != verdict::pass) break;
+        if (tx.usable(before)) [[likely]] {
+            if (show(fn, tx.data(before), s, tx.capacity(), first) != verdict::pass) break;
             first = (s.flags & ns_morefrag) == 0;
         }
-        tx.put(s, before);
+        tx.put(words(s), before);
     }
     tx.commit();
     return static_cast<index_t>(to.stats().frames - before_all);
@@ -165,39 +255,49 @@ index_t generate(tx_ring<B>& to, index_t max, F&& fn) noexcept {
 /// Takes up to `max` slots out of a receive ring and shows each to `fn`. Returns the frames that it took the end of.
 template <rx_backend B, packet_callable F = pass_all>
 index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
+    using detail::step;
+    using detail::why;
     rx_batch<B> rx(from);
-    bool open = rx.verdict().frags != 0;
-    index_t no_frames = 0;
-    index_t budget = max;
-    slot s;
-    for (; budget != 0; --budget) {
-        const found what = rx.template next<frame_callable<F>>(s);
-        if (what == found::nothing) break;
-        const slot arrived = s;
-        bool first = true;
-        if (what == found::odd || open) [[unlikely]] {
-            const bool more = (s.flags & ns_morefrag) != 0;
-            if (s.len == 0 && !more && !open) {
-                ++no_frames;
-                rx.give(s, arrived);  // a hole
-                continue;
+    index_t frames = 0;
+    for (index_t budget = max; budget != 0;) {
+        const index_t all = rx.run(budget);
+        if (all == 0) break;
+        const bool clear = from.verdict().frags == 0;
+        const index_t run = clear ? all : 0;
+        index_t left = run;
+        slot_words s{};
+        why end = clear ? why::over : rx.template fetch<false>(s) ? why::odd : why::dry;
+        for (; left != 0; --left) {
+            if (!rx.template fetch<frame_callable<F>>(s)) {
+                end = why::dry;
+                break;
             }
-            first = !open;
-            open = more;
-            no_frames += more ? 1U : 0U;
+            if (!rx.plain(s)) [[unlikely]] {
+                end = why::odd;
+                break;
+            }
+            slot view = from_words(s);
+            if (show(fn, rx.data(s), view, rx.capacity(), true) == verdict::stop) [[unlikely]] {
+                end = why::stop;
+                break;
+            }
+            rx.give(s, detail::returned(s, view));
         }
-        if (show(fn, rx.data(s), s, rx.capacity(), first) == verdict::stop) [[unlikely]] {
-            rx.leave();
-            break;
-        }
-        // Only the buffer's identity goes back; what fn did to len or flags of its copy does not.
-        slot back = arrived;
-        back.buf_idx = s.buf_idx;
-        rx.give(back, arrived);
+        frames += run - left;
+        budget -= run - left;
+        if (end == why::over) continue;
+        if (end == why::dry) break;
+        rx.park(s);
+        if (end == why::stop) break;
+        rx.store_back();
+        const step what = detail::drain_odd(from, fn);
+        rx.load_again();
+        if (what == step::stop) break;
+        --budget;
+        frames += what == step::frame ? 1U : 0U;
     }
-    rx.verdict() = {open ? 1U : 0U, false};
     rx.commit();
-    return max - budget - no_frames;
+    return frames;
 }
 
 // The same over whole ports: ring i of one side to ring i of the other, wrapping where one side has fewer.

@@ -9,7 +9,8 @@ namespace nm {
 /// Takes everything, at once.
 struct null_tx {
     index_t num_slots;
-    void put(index_t, const slot&) const noexcept {}
+    void put(index_t, const slot_words&) const noexcept {}
+    void put(index_t, slot&) noexcept {}
     void hole(index_t, slot&) noexcept {}
     void cancel(index_t, index_t) noexcept {}
     void publish(index_t) noexcept {}

@@ -39,14 +39,13 @@ struct pipe_tx {
     index_t published = 0;
     std::uint32_t swaps = 0;
 
-    [[gnu::always_inline]] void put(index_t i, const slot& s) const noexcept {
+    [[gnu::always_inline]] void put(index_t i, slot_words w) const noexcept {
         const slot_words there = load_words(peers[i]);
-        if (words(s) == there) return;
-        slot now = s;
-        const auto changed = static_cast<std::uint16_t>(s.buf_idx != from_words(there).buf_idx ? ns_buf_changed : 0);
-        now.flags = static_cast<std::uint16_t>((s.flags & ~ns_buf_changed) | changed);
-        store_words(peers[i], words(now));
+        constexpr std::uint64_t flag = slot_words::bits(ns_buf_changed);
+        w.lo = w.buf_idx() != there.buf_idx() ? w.lo | flag : w.lo & ~flag;
+        update_words(peers[i], w, there);
     }
+    [[gnu::always_inline]] void put(index_t i, slot& s) const noexcept { put(i, words(s)); }
 
     void hole(index_t i, slot& s) noexcept {
         const slot there = load_slot(peers[i]);
@@ -121,13 +120,18 @@ struct pipe_rx {
     index_t published = 0;
     std::uint32_t swaps = 0;
 
-    [[nodiscard]] [[gnu::always_inline]] bool ready(index_t i) noexcept {
-        if (i != seen) return true;
-        const index_t tail = link->tail.load(std::memory_order_acquire);  // C1
-        if (tail >= num_slots) [[unlikely]]
-            return false;
-        seen = tail;
-        return i != seen;
+    /// What has arrived lies in the ring's own slots: there is nothing to get.
+    static constexpr bool keeps_slots = true;
+
+    [[nodiscard]] [[gnu::always_inline]] bool ready(index_t i) noexcept { return available(i) != 0; }
+    /// Filled slots from i on; looks at the sender's index when it knows of none.
+    [[nodiscard]] [[gnu::always_inline]] index_t available(index_t i) noexcept {
+        if (i == seen) {
+            const index_t tail = link->tail.load(std::memory_order_acquire);  // C1
+            if (tail < num_slots) [[likely]]
+                seen = tail;
+        }
+        return ring_distance(i, seen, num_slots);
     }
     [[gnu::always_inline]] void get(index_t, slot&) noexcept {}
     [[gnu::always_inline]] void give(index_t, slot& s) noexcept { swapped |= (s.flags & ns_buf_changed) != 0; }

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// One visit to a ring: what txsync, rxsync and the fused loops (fuse.hpp) are made of. A batch keeps what the loop needs
+// in locals (a copy of the backend, the indexes, the sums) and stores it back once: the compiler can then hold it in
+// registers although the loop writes to shared memory. So nothing in a batch may have its address taken by a function
+// that is not inlined. What is not a whole good frame in one slot (fragments, holes, nonsense) leaves the loop: the
+// batch is stored back, a cold function deals with the slot, the batch is loaded again.
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "nm/concepts.hpp"
+#include "nm/ring_base.hpp"
+
+namespace nm {
+
+template <tx_backend B>
+class tx_ring;
+template <rx_backend B>
+class rx_ring;
+
+/// For a batch that starts where the ring stands, without looking at what the user did.
+struct as_it_is {};
+
+// A backend that takes its slots as words is spared the way through the fields.
+template <class B>
+concept puts_words = requires(const B& b, index_t i, const slot_words& w) { b.put(i, w); };
+
+template <class B>
+[[nodiscard]] [[gnu::always_inline]] inline slot_words put_one(B& b, index_t i, const slot_words& w) noexcept {
+    if constexpr (puts_words<B>) {
+        b.put(i, w);
+        return w;
+    } else {
+        slot s = from_words(w);
+        b.put(i, s);
+        return words(s);
+    }
+}
+
+/// One visit to a transmit ring. Construction takes over what the user queued by hand; then put() any number of slots
+/// up to room(); then commit().
+template <tx_backend B>
+class tx_batch {
+public:
+    [[gnu::always_inline]] tx_batch(tx_ring<B>& r, as_it_is) noexcept
+        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur),
+          open_(!r.chain_.idle()) {}
+    /// `want`: room for this many slots would be good.
+    [[gnu::always_inline]] tx_batch(tx_ring<B>& r, index_t want) noexcept : tx_batch(ready(r, want), as_it_is{}) {}
+    tx_batch(const tx_batch&) = delete;
+    tx_batch& operator=(const tx_batch&) = delete;
+
+    /// Free slots.
+    [[nodiscard]] [[gnu::always_inline]] index_t room() const noexcept { return ring_distance(i_, r_.k_.hwtail, n_); }
+    [[nodiscard]] [[gnu::always_inline]] index_t at() const noexcept { return i_; }
+    /// The free slot that the next put() fills. Prefetches ahead for who will write the buffer.
+    template <bool Prefetch>
+    [[nodiscard]] [[gnu::always_inline]] slot_words peek() const noexcept {
+        if constexpr (Prefetch) {
+            index_t ahead = i_ + prefetch_distance;
+            if (ahead >= n_) ahead -= n_;
+            if (ahead < n_) prefetch_write(bufs_.hint(slots_[ahead].buf_idx));
+        }
+        return load_words(slots_[i_]);
+    }
+    /// Whether a free slot's buffer is one.
+    [[nodiscard]] [[gnu::always_inline]] bool usable(const slot_words& s) const noexcept {
+        return bufs_.valid(s.buf_idx());
+    }
+    [[nodiscard]] [[gnu::always_inline]] std::byte* data(const slot_words& s) const noexcept {
+        return bufs_.of(s.buf_idx());
+    }
+    [[nodiscard]] [[gnu::always_inline]] std::uint32_t capacity() const noexcept { return bufs_.size; }
+
+    /// Whether `s` can go out by put_plain: a whole frame in one slot, with no frame open before it.
+    [[nodiscard]] [[gnu::always_inline]] bool plain(const slot_words& s) const noexcept {
+        return bufs_.valid(s.buf_idx()) && !odd_length(s.len(), bufs_.size) && !s.has(ns_morefrag) && !open_;
+    }
+    [[nodiscard]] [[gnu::always_inline]] bool open() const noexcept { return open_; }
+
+    /// Slot i goes out as `s`; `before` is what lies in the ring.
+    [[gnu::always_inline]] void put(const slot_words& s, const slot_words& before) noexcept {
+        if (plain(s)) [[likely]]
+            put_plain(s, before);
+        else
+            put_odd(s, before);
+    }
+    [[gnu::always_inline]] void put_plain(const slot_words& s, const slot_words& before) noexcept {
+        bytes_ += s.len();
+        slot_words left = put_one(b_, i_, s);
+        left.lo &= ~slot_words::bits(ns_buf_changed);
+        update_words(slots_[i_], left, before);
+        i_ = ring_next(i_, n_);
+    }
+    [[gnu::always_inline]] void put_odd(const slot_words& s, const slot_words& before) noexcept {
+        store_back();
+        r_.put_odd(s, before);
+        load_again();
+    }
+
+    /// Ends the visit of a loop that filled the slots itself: head and cur are where it stopped.
+    [[gnu::always_inline]] void commit() noexcept {
+        store_back();
+        r_.set_head(i_);
+        r_.b_.publish(r_.whole());
+        r_.finish();
+    }
+
+    [[gnu::always_inline]] void store_back() noexcept {
+        const index_t slots = ring_distance(r_.k_.hwcur, i_, n_);
+        if constexpr (!unchanging) r_.b_ = b_;
+        r_.k_.hwcur = i_;
+        r_.c_.frames += slots;
+        r_.c_.slots += slots;
+        r_.c_.bytes += bytes_;
+        bytes_ = 0;
+    }
+
+    [[gnu::always_inline]] void load_again() noexcept {
+        if constexpr (!unchanging) b_ = r_.b_;
+        i_ = r_.k_.hwcur;
+        open_ = !r_.chain_.idle();
+    }
+
+    static constexpr index_t prefetch_distance = 8;
+
+private:
+    [[gnu::always_inline]] static tx_ring<B>& ready(tx_ring<B>& r, index_t want) noexcept {
+        const index_t head = r.prologue();
+        if (head != r.k_.hwcur) [[unlikely]]
+            r.push(head);
+        if (ring_distance(head, r.k_.hwtail, r.k_.num_slots) < want) r.k_.hwtail = r.b_.reclaim(head, sync_flags::none);
+        return r;
+    }
+
+    // A backend whose put changes nothing in it (a pipe's) need not be stored back.
+    static constexpr bool unchanging = puts_words<B>;
+
+    tx_ring<B>& r_;
+    std::conditional_t<unchanging, const B, B> b_;
+    slot* const slots_;
+    const buffer_space bufs_;
+    const index_t n_;
+    index_t i_;
+    bool open_;  // inside a frame of several slots
+    std::uint64_t bytes_ = 0;
+};
+
+/// One visit to a receive ring. Construction takes back what the user released by hand. Then, as long as run() says that
+/// there is something: fetch() slots, and give() each back; one that is not plain is parked, and found again by who
+/// deals with it. Then commit().
+template <rx_backend B>
+class rx_batch {
+public:
+    [[gnu::always_inline]] rx_batch(rx_ring<B>& r, as_it_is) noexcept
+        : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur),
+          seen_(ring_distance(i_, r.k_.hwtail, n_)) {}
+    [[gnu::always_inline]] explicit rx_batch(rx_ring<B>& r) noexcept : rx_batch(ready(r), as_it_is{}) {}
+    rx_batch(const rx_batch&) = delete;
+    rx_batch& operator=(const rx_batch&) = delete;
+
+    [[nodiscard]] [[gnu::always_inline]] index_t at() const noexcept { return i_; }
+
+    /// How many of the next `most` slots may be fetched in a row: those that the user has seen already (by rxsync) and
+    /// not passed, or, when there are none of these, those that have arrived, as far as the backend knows.
+    [[nodiscard]] [[gnu::always_inline]] index_t run(index_t most) noexcept {
+        arriving_ = seen_ == 0;
+        if (!arriving_) return std::min(most, seen_);
+        if constexpr (counts) return std::min(most, b_.available(i_));
+        else return most;
+    }
+    /// The next slot of the run; false when there is none after all. What follows is give() or park().
+    template <bool Prefetch>
+    [[nodiscard]] [[gnu::always_inline]] bool fetch(slot_words& s) noexcept {
+        if constexpr (!counts)
+            if (arriving_ && !b_.ready(i_)) return false;
+        if constexpr (Prefetch) {
+            index_t ahead = i_ + prefetch_distance;
+            if (ahead >= n_) ahead -= n_;
+            if (ahead < n_) prefetch_read(bufs_.hint(slots_[ahead].buf_idx));
+        }
+        s = before_ = load_words(slots_[i_]);
+        if constexpr (!keeps_slots)
+            if (arriving_) s = get(i_, s);
+        return true;
+    }
+    [[nodiscard]] [[gnu::always_inline]] bool valid(const slot_words& s) const noexcept {
+        return bufs_.valid(s.buf_idx());
+    }
+    /// A whole good frame in one slot.
+    [[nodiscard]] [[gnu::always_inline]] bool plain(const slot_words& s) const noexcept {
+        return bufs_.valid(s.buf_idx()) && !odd_length(s.len(), bufs_.size) && !s.has(ns_morefrag);
+    }
+    [[nodiscard]] [[gnu::always_inline]] std::byte* data(const slot_words& s) const noexcept {
+        return bufs_.of(s.buf_idx());
+    }
+    [[nodiscard]] [[gnu::always_inline]] std::uint32_t capacity() const noexcept { return bufs_.size; }
+
+    /// The user is done with the slot that was fetched as `s`; `back` goes back in its place.
+    [[gnu::always_inline]] void give(const slot_words& s, const slot_words& back) noexcept {
+        if (arriving_) bytes_ += s.len();
+        else --seen_;
+        update_words(slots_[i_], back, before_);
+        give_back(back, back.buf_idx() != s.buf_idx());
+    }
+    /// The same for a slot that the user passed by himself.
+    [[gnu::always_inline]] void give_user() noexcept {
+        slot_words s = load_words(slots_[i_]);
+        if (!bufs_.valid(s.buf_idx())) [[unlikely]] {
+            if (s.len() != 0) r_.c_.drop(cause::bad_idx);  // a hole was counted when it arrived
+            s.lo &= ~slot_words::index_bits;
+        }
+        --seen_;
+        give_back(s, true);
+    }
+    /// The slot that was fetched as `s` stays, and is one that the user has seen. What cannot be a frame becomes a hole.
+    [[gnu::always_inline]] void park(const slot_words& s) noexcept {
+        if (!arriving_) return;
+        settle(i_, s);
+        ++seen_;
+    }
+
+    [[gnu::always_inline]] void commit() noexcept {
+        store_back();
+        r_.set_head(i_);
+        r_.b_.publish(i_);
+        if ((load_once(r_.r_->flags) & nr_timestamp) != 0) [[unlikely]]
+            r_.stamp();
+        r_.finish();
+    }
+
+    /// rxsync's second half: everything that is there, up to the one slot that stays empty.
+    [[gnu::always_inline]] index_t receive_all() noexcept {
+        const index_t last = ring_prev(i_, n_);
+        const index_t seen = seen_;
+        for (index_t t = tail(); t != last && b_.ready(t); t = ring_next(t, n_)) {
+            before_ = load_words(slots_[t]);
+            settle(t, get(t, before_));
+            ++seen_;
+        }
+        store_back();
+        r_.b_.publish(i_);
+        r_.finish();
+        return seen_ - seen;
+    }
+
+    [[gnu::always_inline]] void store_back() noexcept {
+        const index_t arrived = ring_distance(r_.k_.hwtail, tail(), n_);
+        r_.b_ = b_;
+        r_.k_.hwcur = i_;
+        r_.k_.hwtail = tail();
+        r_.c_.frames += arrived;
+        r_.c_.slots += arrived;
+        r_.c_.bytes += bytes_;
+        bytes_ = 0;
+    }
+    [[gnu::always_inline]] void load_again() noexcept {
+        b_ = r_.b_;
+        i_ = r_.k_.hwcur;
+        seen_ = ring_distance(i_, r_.k_.hwtail, n_);
+    }
+
+    static constexpr index_t prefetch_distance = 8;
+
+private:
+    // A backend that knows how many slots are filled spares the loop a question per slot; one whose slots lie filled in
+    // the ring (a pipe's) spares it get().
+    static constexpr bool counts = requires(B& b) { { b.available(0) } noexcept -> std::same_as<index_t>; };
+    static constexpr bool keeps_slots = requires { requires B::keeps_slots; };
+
+    [[gnu::always_inline]] static rx_ring<B>& ready(rx_ring<B>& r) noexcept {
+        const index_t head = r.prologue();
+        if (head != r.k_.hwcur) [[unlikely]]
+            r.take_back(head);
+        return r;
+    }
+
+    [[nodiscard]] [[gnu::always_inline]] index_t tail() const noexcept {
+        const index_t t = i_ + seen_;
+        return t >= n_ ? t - n_ : t;
+    }
+
+    [[nodiscard]] [[gnu::always_inline]] slot_words get(index_t i, const slot_words& before) noexcept {
+        slot s = from_words(before);
+        b_.get(i, s);
+        return words(s);
+    }
+
+    // An arrived slot is written to the ring and counted. store_back counts every arrival as a frame; a fragment or a
+    // hole is none.
+    [[gnu::always_inline]] void settle(index_t i, slot_words s) noexcept {
+        if (!plain(s)) [[unlikely]] {
+            const bool valid = bufs_.valid(s.buf_idx());
+            if (!valid || s.len() > bufs_.size) {
+                r_.c_.drop(valid ? cause::bad_len : cause::bad_idx);
+                s = {valid ? s.buf_idx() : 0U, 0};
+            }
+            if (s.len() == 0 || s.has(ns_morefrag)) --r_.c_.frames;
+        }
+        bytes_ += s.len();
+        update_words(slots_[i], s, before_);
+    }
+
+    [[gnu::always_inline]] void give_back(const slot_words& back, bool changed) noexcept {
+        constexpr std::uint64_t flag = slot_words::bits(ns_buf_changed);
+        slot s = from_words({changed ? back.lo | flag : back.lo & ~flag, back.hi});
+        b_.give(i_, s);
+        i_ = ring_next(i_, n_);
+    }
+
+    rx_ring<B>& r_;
+    B b_;
+    slot* const slots_;
+    const buffer_space bufs_;
+    const index_t n_;
+    index_t i_;
+    index_t seen_;  // slots from i_ on that have arrived and are the user's
+    bool arriving_ = false;
+    slot_words before_{};  // what lies in the ring where the fetched slot goes
+    std::uint64_t bytes_ = 0;
+};
+
+}  // namespace nm
