@@ -83,18 +83,21 @@ public:
 
     /// Slot i goes out as `s`; `before` is what lies in the ring.
     [[gnu::always_inline]] void put(const slot_words& s, const slot_words& before) noexcept {
-        if (plain(s)) [[likely]]
+        if (plain(s)) [[likely]] {
+            count(s.len());
             put_plain(s, before);
-        else
+        } else {
             put_odd(s, before);
+        }
     }
+    /// put() of what is known to be plain, and counted by the caller.
     [[gnu::always_inline]] void put_plain(const slot_words& s, const slot_words& before) noexcept {
-        bytes_ += s.len();
         slot_words left = put_one(b_, i_, s);
         left.lo &= ~slot_words::bits(ns_buf_changed);
         update_words(slots_[i_], left, before);
         i_ = ring_next(i_, n_);
     }
+    [[gnu::always_inline]] void count(std::uint64_t bytes) noexcept { bytes_ += bytes; }
     [[gnu::always_inline]] void put_odd(const slot_words& s, const slot_words& before) noexcept {
         store_back();
         r_.put_odd(s, before);
@@ -150,8 +153,8 @@ private:
 };
 
 /// One visit to a receive ring. Construction takes back what the user released by hand. Then, as long as run() says that
-/// there is something: fetch() slots, and give() each back; one that is not plain is parked, and found again by who
-/// deals with it. Then commit().
+/// there is something: fetch() slots, and give() each back; say with ran() how it went; one that is not plain is parked,
+/// and found again by who deals with it. Then commit().
 template <rx_backend B>
 class rx_batch {
 public:
@@ -199,12 +202,15 @@ public:
     }
     [[nodiscard]] [[gnu::always_inline]] std::uint32_t capacity() const noexcept { return bufs_.size; }
 
-    /// The user is done with the slot that was fetched as `s`; `back` goes back in its place.
-    [[gnu::always_inline]] void give(const slot_words& s, const slot_words& back) noexcept {
-        if (arriving_) bytes_ += s.len();
-        else --seen_;
+    /// The user is done with the slot that was fetched; `back` goes back in its place, with another buffer or not.
+    [[gnu::always_inline]] void give(const slot_words& back, bool changed) noexcept {
         update_words(slots_[i_], back, before_);
-        give_back(back, back.buf_idx() != s.buf_idx());
+        give_back(back, changed);
+    }
+    /// Of the run, so many slots were given back, with so many bytes that were fetched.
+    [[gnu::always_inline]] void ran(index_t slots, std::uint64_t bytes) noexcept {
+        if (arriving_) bytes_ += bytes;
+        else seen_ -= slots;
     }
     /// The same for a slot that the user passed by himself.
     [[gnu::always_inline]] void give_user() noexcept {

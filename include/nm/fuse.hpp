@@ -99,7 +99,8 @@ template <bool Same, class RxB, class TxB, class F>
     const bool ends = (s.flags & ns_morefrag) == 0;
     const bool first = open.frags == 0;
     if (s.len == 0 || !rx.valid(w)) {
-        rx.give(w, w);  // a hole
+        rx.give(w, false);  // a hole
+        rx.ran(1, 0);
         rx.store_back();
         return step::slot;
     }
@@ -111,7 +112,7 @@ template <bool Same, class RxB, class TxB, class F>
         if (drop) from.stats().drop(cause::policy);
     }
     if (drop) {
-        rx.give(w, w);
+        rx.give(w, false);
     } else {
         const slot_words t = tx.template peek<false>();
         const moved m = move_of<Same>(words(s), t);
@@ -119,8 +120,9 @@ template <bool Same, class RxB, class TxB, class F>
             if (tx.usable(t) && s.len <= rx.capacity() && s.len <= tx.capacity())
                 copy_frame(tx.data(t), rx.data(w), s.len);
         tx.put(m.out, t);
-        rx.give(w, Same ? m.back : w);
+        rx.give(Same ? m.back : w, Same);
     }
+    rx.ran(1, w.len());
     from.verdict() = {ends ? 0U : 1U, !ends && drop};
     rx.store_back();
     tx.store_back();
@@ -143,6 +145,7 @@ template <bool Same, class RxB, class TxB, class F>
         const bool clear = from.verdict().idle() && !tx.open();  // no frame of several slots is under way
         const index_t run = clear ? all : 0;
         index_t left = run;
+        std::uint64_t bytes = 0;
         slot_words s{};
         why end = clear ? why::over : rx.template fetch<false>(s) ? why::odd : why::dry;
         for (; left != 0; --left) {
@@ -155,18 +158,20 @@ template <bool Same, class RxB, class TxB, class F>
                 end = why::odd;
                 break;
             }
+            bytes += s.len();
             slot_words now = s;
             if constexpr (looks) {
                 slot view = from_words(s);
                 const verdict v = show(fn, rx.data(s), view, rx.capacity(), true);
                 now = words(view);
                 if (v == verdict::stop) [[unlikely]] {
+                    bytes -= s.len();
                     end = why::stop;
                     break;
                 }
                 if (v == verdict::drop) {
                     from.stats().drop(cause::policy);
-                    rx.give(s, s);
+                    rx.give(s, false);
                     continue;
                 }
             }
@@ -175,8 +180,10 @@ template <bool Same, class RxB, class TxB, class F>
                 if (now.len() <= tx.capacity()) copy_frame(tx.data(t), rx.data(s), now.len());
             if constexpr (Same && !looks) tx.put_plain(m.out, t);  // checked as it arrived
             else tx.put(m.out, t);
-            rx.give(s, Same ? m.back : s);
+            rx.give(Same ? m.back : s, Same);
         }
+        rx.ran(run - left, bytes);
+        if constexpr (Same && !looks) tx.count(bytes);
         frames += run - left;
         budget -= run - left;
         if (end == why::over) continue;
@@ -207,12 +214,14 @@ template <class B, class F>
     slot s = from_words(w);
     const bool ends = (s.flags & ns_morefrag) == 0;
     if (s.len == 0 || !rx.valid(w)) {
-        rx.give(w, w);  // a hole
+        rx.give(w, false);  // a hole
+        rx.ran(1, 0);
         rx.store_back();
         return step::slot;
     }
     if (show(fn, rx.data(w), s, rx.capacity(), !open) == verdict::stop) return step::stop;
-    rx.give(w, returned(w, s));
+    rx.give(returned(w, s), s.buf_idx != w.buf_idx());
+    rx.ran(1, w.len());
     from.verdict() = {ends ? 0U : 1U, false};
     rx.store_back();
     return ends ? step::frame : step::slot;
@@ -265,6 +274,7 @@ index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
         const bool clear = from.verdict().frags == 0;
         const index_t run = clear ? all : 0;
         index_t left = run;
+        std::uint64_t bytes = 0;
         slot_words s{};
         why end = clear ? why::over : rx.template fetch<false>(s) ? why::odd : why::dry;
         for (; left != 0; --left) {
@@ -281,8 +291,10 @@ index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
                 end = why::stop;
                 break;
             }
-            rx.give(s, detail::returned(s, view));
+            bytes += s.len();
+            rx.give(detail::returned(s, view), view.buf_idx != s.buf_idx());
         }
+        rx.ran(run - left, bytes);
         frames += run - left;
         budget -= run - left;
         if (end == why::over) continue;

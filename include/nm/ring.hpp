@@ -45,10 +45,10 @@ static_assert(offsetof(ring, sem) == 128);
     return sizeof(ring) + static_cast<std::size_t>(slots) * sizeof(slot);
 }
 
-[[nodiscard]] constexpr index_t ring_next(index_t i, index_t n) noexcept { return i + 1 == n ? 0 : i + 1; }
-[[nodiscard]] constexpr index_t ring_prev(index_t i, index_t n) noexcept { return i == 0 ? n - 1 : i - 1; }
+[[nodiscard]] [[gnu::always_inline]] constexpr index_t ring_next(index_t i, index_t n) noexcept { return i + 1 == n ? 0 : i + 1; }
+[[nodiscard]] [[gnu::always_inline]] constexpr index_t ring_prev(index_t i, index_t n) noexcept { return i == 0 ? n - 1 : i - 1; }
 /// Steps from `from` forward to `to`.
-[[nodiscard]] constexpr index_t ring_distance(index_t from, index_t to, index_t n) noexcept {
+[[nodiscard]] [[gnu::always_inline]] constexpr index_t ring_distance(index_t from, index_t to, index_t n) noexcept {
     return to >= from ? to - from : to + n - from;
 }
 

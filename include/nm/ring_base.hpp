@@ -19,24 +19,24 @@ struct buffer_space {
 
     explicit buffer_space(const region& m) noexcept : base(m.buf(0)), count(m.num_bufs()), size(m.buf_size()) {}
 
-    [[nodiscard]] bool valid(std::uint32_t idx) const noexcept { return idx - 2 < count - 2; }
+    [[nodiscard]] [[gnu::always_inline]] bool valid(std::uint32_t idx) const noexcept { return idx - 2 < count - 2; }
     /// A bad index is given the junk buffer 0, as in netmap: never a fault.
     [[nodiscard]] std::byte* at(std::uint32_t idx) const noexcept {
         return base + static_cast<std::size_t>(idx < count ? idx : 0) * size;
     }
     /// An index that was found valid.
-    [[nodiscard]] std::byte* of(std::uint32_t idx) const noexcept {
+    [[nodiscard]] [[gnu::always_inline]] std::byte* of(std::uint32_t idx) const noexcept {
         return base + static_cast<std::size_t>(idx) * size;
     }
     /// For prefetching: any index, checked by nobody, touched by nobody.
-    [[nodiscard]] const std::byte* hint(std::uint32_t idx) const noexcept {
+    [[nodiscard]] [[gnu::always_inline]] const std::byte* hint(std::uint32_t idx) const noexcept {
         return reinterpret_cast<const std::byte*>(reinterpret_cast<std::uintptr_t>(base) +
                                                   static_cast<std::size_t>(idx) * size);
     }
 };
 
 /// Nothing, or more than a buffer holds: one comparison for both.
-[[nodiscard]] constexpr bool odd_length(std::uint32_t len, std::uint32_t size) noexcept { return len - 1 >= size; }
+[[nodiscard]] [[gnu::always_inline]] constexpr bool odd_length(std::uint32_t len, std::uint32_t size) noexcept { return len - 1 >= size; }
 
 /// What tx and rx rings share: netmap's ring as the user sees it, and the private truth behind it. One thread at a
 /// time per ring.
@@ -89,7 +89,7 @@ public:
 
 protected:
     /// The user's head if head and cur make sense; else the ring is put back to private truth and counted.
-    [[nodiscard]] index_t prologue() noexcept {
+    [[nodiscard]] [[gnu::always_inline]] index_t prologue() noexcept {
         const index_t h = head();
         const index_t c = cur();
         if (h == k_.hwcur && c == h) [[likely]]
@@ -100,7 +100,7 @@ protected:
         return k_.hwcur;
     }
 
-    [[gnu::cold]] void reinit() noexcept {
+    [[gnu::noinline, gnu::cold]] void reinit() noexcept {
         ++c_.reinits;
         set_head(k_.hwcur);
         finish();

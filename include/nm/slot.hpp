@@ -60,33 +60,33 @@ struct slot_words {
 // Little endian, which vnet_hdr and every machine that nm runs on are too. Written with shifts, so that a compiler that
 // keeps the fields in registers sees through it.
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
-[[nodiscard]] constexpr slot_words words(const slot& s) noexcept {
+[[nodiscard]] [[gnu::always_inline]] constexpr slot_words words(const slot& s) noexcept {
     return {s.buf_idx | static_cast<std::uint64_t>(s.len) << 32 | static_cast<std::uint64_t>(s.flags) << 48, s.ptr};
 }
-[[nodiscard]] constexpr slot from_words(const slot_words& w) noexcept {
+[[nodiscard]] [[gnu::always_inline]] constexpr slot from_words(const slot_words& w) noexcept {
     return {static_cast<std::uint32_t>(w.lo), static_cast<std::uint16_t>(w.lo >> 32),
             static_cast<std::uint16_t>(w.lo >> 48), w.hi};
 }
 
 /// Single fetch (rule R1): two loads, and what is checked afterwards is the copy.
-[[nodiscard]] inline slot_words load_words(const slot& shared) noexcept {
+[[nodiscard]] [[gnu::always_inline]] inline slot_words load_words(const slot& shared) noexcept {
     const auto* w = reinterpret_cast<const u64_alias*>(&shared);
     return {__atomic_load_n(w, __ATOMIC_RELAXED), __atomic_load_n(w + 1, __ATOMIC_RELAXED)};
 }
-[[nodiscard]] inline slot load_slot(const slot& shared) noexcept { return from_words(load_words(shared)); }
+[[nodiscard]] [[gnu::always_inline]] inline slot load_slot(const slot& shared) noexcept { return from_words(load_words(shared)); }
 
 /// Writes a slot only where it differs from `before`, which is known to lie there: an unwritten line stays shared
 /// between the cores, which is worth 1.8x on a channel (docs/bench.md).
-inline void update_words(slot& shared, const slot_words& now, const slot_words& before) noexcept {
+[[gnu::always_inline]] inline void update_words(slot& shared, const slot_words& now, const slot_words& before) noexcept {
     auto* w = reinterpret_cast<u64_alias*>(&shared);
     if (now.lo != before.lo) __atomic_store_n(w, now.lo, __ATOMIC_RELAXED);
     if (now.hi != before.hi) __atomic_store_n(w + 1, now.hi, __ATOMIC_RELAXED);
 }
 
-inline void update_slot(slot& shared, const slot& now, const slot& before) noexcept {
+[[gnu::always_inline]] inline void update_slot(slot& shared, const slot& now, const slot& before) noexcept {
     update_words(shared, words(now), words(before));
 }
-inline void store_slot(slot& shared, const slot& now) noexcept {
+[[gnu::always_inline]] inline void store_slot(slot& shared, const slot& now) noexcept {
     update_words(shared, words(now), load_words(shared));
 }
 

@@ -9,29 +9,29 @@ using pipe_tx_ring = nm::pipe::tx_ring_type;
 using pipe_rx_ring = nm::pipe::rx_ring_type;
 using null_tx_ring = nm::null_port::tx_ring_type;
 
-[[gnu::flatten]] nm::index_t codegen_forward_pipe_pipe(pipe_rx_ring& rx, pipe_tx_ring& tx, nm::index_t n) {
+nm::index_t codegen_forward_pipe_pipe(pipe_rx_ring& rx, pipe_tx_ring& tx, nm::index_t n) {
     return nm::forward(rx, tx, n);
 }
-[[gnu::flatten]] nm::index_t codegen_forward_pipe_null(pipe_rx_ring& rx, null_tx_ring& tx, nm::index_t n) {
+nm::index_t codegen_forward_pipe_null(pipe_rx_ring& rx, null_tx_ring& tx, nm::index_t n) {
     return nm::forward(rx, tx, n);
 }
-[[gnu::flatten]] nm::index_t codegen_forward_callable(pipe_rx_ring& rx, pipe_tx_ring& tx, nm::index_t n) {
+nm::index_t codegen_forward_callable(pipe_rx_ring& rx, pipe_tx_ring& tx, nm::index_t n) {
     return nm::forward(rx, tx, n, [](nm::frame& f) noexcept {
         for (int i = 0; i < 6; ++i) std::swap(f.data()[i], f.data()[6 + i]);
         return f.size() < 64 ? nm::verdict::drop : nm::verdict::pass;
     });
 }
-[[gnu::flatten]] nm::index_t codegen_generate_pipe(pipe_tx_ring& tx, nm::index_t n) {
+nm::index_t codegen_generate_pipe(pipe_tx_ring& tx, nm::index_t n) {
     return nm::generate(tx, n, [](nm::frame& f) noexcept { f.resize(60); });
 }
-[[gnu::flatten]] nm::index_t codegen_generate_null(null_tx_ring& tx, nm::index_t n) {
+nm::index_t codegen_generate_null(null_tx_ring& tx, nm::index_t n) {
     return nm::generate(tx, n, [](nm::frame& f) noexcept { f.resize(60); });
 }
-[[gnu::flatten]] nm::index_t codegen_drain_pipe(pipe_rx_ring& rx, nm::index_t n, unsigned& sum) {
+nm::index_t codegen_drain_pipe(pipe_rx_ring& rx, nm::index_t n, unsigned& sum) {
     unsigned s = 0;
     const auto frames = nm::drain(rx, n, [&](nm::frame& f) noexcept { s += f.data()[0]; });
     sum = s;
     return frames;
 }
-[[gnu::flatten]] nm::index_t codegen_rxsync_pipe(pipe_rx_ring& rx) { return rx.rxsync(); }
-[[gnu::flatten]] nm::index_t codegen_txsync_pipe(pipe_tx_ring& tx) { return tx.txsync(); }
+nm::index_t codegen_rxsync_pipe(pipe_rx_ring& rx) { return rx.rxsync(); }
+nm::index_t codegen_txsync_pipe(pipe_tx_ring& tx) { return tx.txsync(); }
