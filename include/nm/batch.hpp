@@ -207,10 +207,11 @@ public:
         update_words(slots_[i_], back, before_);
         give_back(back, changed);
     }
-    /// Of the run, so many slots were given back, with so many bytes that were fetched.
-    [[gnu::always_inline]] void ran(index_t slots, std::uint64_t bytes) noexcept {
+    /// Of the run, so many slots were given back, with so many bytes that were fetched, some with other buffers or none.
+    [[gnu::always_inline]] void ran(index_t slots, std::uint64_t bytes, bool changed) noexcept {
         if (arriving_) bytes_ += bytes;
         else seen_ -= slots;
+        if constexpr (keeps_slots) b_.swapped |= changed && slots != 0;
     }
     /// The same for a slot that the user passed by himself.
     [[gnu::always_inline]] void give_user() noexcept {
@@ -221,6 +222,7 @@ public:
         }
         --seen_;
         give_back(s, true);
+        if constexpr (keeps_slots) b_.swapped = true;
     }
     /// The slot that was fetched as `s` stays, and is one that the user has seen. What cannot be a frame becomes a hole.
     [[gnu::always_inline]] void park(const slot_words& s) noexcept {
@@ -273,7 +275,7 @@ public:
 
 private:
     // A backend that knows how many slots are filled spares the loop a question per slot; one whose slots lie filled in
-    // the ring (a pipe's) spares it get().
+    // the ring (a pipe's) spares it get() and give(), and is told once a run whether buffers were swapped.
     static constexpr bool counts = requires(B& b) { { b.available(0) } noexcept -> std::same_as<index_t>; };
     static constexpr bool keeps_slots = requires { requires B::keeps_slots; };
 
@@ -311,9 +313,11 @@ private:
     }
 
     [[gnu::always_inline]] void give_back(const slot_words& back, bool changed) noexcept {
-        constexpr std::uint64_t flag = slot_words::bits(ns_buf_changed);
-        slot s = from_words({changed ? back.lo | flag : back.lo & ~flag, back.hi});
-        b_.give(i_, s);
+        if constexpr (!keeps_slots) {
+            constexpr std::uint64_t flag = slot_words::bits(ns_buf_changed);
+            slot s = from_words({changed ? back.lo | flag : back.lo & ~flag, back.hi});
+            b_.give(i_, s);
+        }
         i_ = ring_next(i_, n_);
     }
 

@@ -100,7 +100,7 @@ template <bool Same, class RxB, class TxB, class F>
     const bool first = open.frags == 0;
     if (s.len == 0 || !rx.valid(w)) {
         rx.give(w, false);  // a hole
-        rx.ran(1, 0);
+        rx.ran(1, 0, false);
         rx.store_back();
         return step::slot;
     }
@@ -122,7 +122,7 @@ template <bool Same, class RxB, class TxB, class F>
         tx.put(m.out, t);
         rx.give(Same ? m.back : w, Same);
     }
-    rx.ran(1, w.len());
+    rx.ran(1, w.len(), Same && !drop);
     from.verdict() = {ends ? 0U : 1U, !ends && drop};
     rx.store_back();
     tx.store_back();
@@ -154,7 +154,7 @@ template <bool Same, class RxB, class TxB, class F>
                 break;
             }
             const slot_words t = tx.template peek<!Same>();
-            if (!rx.plain(s) || !tx.usable(t)) [[unlikely]] {
+            if (!rx.plain(s) || !(Same ? rx.valid(t) : tx.usable(t))) [[unlikely]] {
                 end = why::odd;
                 break;
             }
@@ -182,7 +182,7 @@ template <bool Same, class RxB, class TxB, class F>
             else tx.put(m.out, t);
             rx.give(Same ? m.back : s, Same);
         }
-        rx.ran(run - left, bytes);
+        rx.ran(run - left, bytes, Same);
         if constexpr (Same && !looks) tx.count(bytes);
         frames += run - left;
         budget -= run - left;
@@ -215,13 +215,14 @@ template <class B, class F>
     const bool ends = (s.flags & ns_morefrag) == 0;
     if (s.len == 0 || !rx.valid(w)) {
         rx.give(w, false);  // a hole
-        rx.ran(1, 0);
+        rx.ran(1, 0, false);
         rx.store_back();
         return step::slot;
     }
     if (show(fn, rx.data(w), s, rx.capacity(), !open) == verdict::stop) return step::stop;
-    rx.give(returned(w, s), s.buf_idx != w.buf_idx());
-    rx.ran(1, w.len());
+    const bool changed = s.buf_idx != w.buf_idx();
+    rx.give(returned(w, s), changed);
+    rx.ran(1, w.len(), changed);
     from.verdict() = {ends ? 0U : 1U, false};
     rx.store_back();
     return ends ? step::frame : step::slot;
@@ -275,6 +276,7 @@ index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
         const index_t run = clear ? all : 0;
         index_t left = run;
         std::uint64_t bytes = 0;
+        bool changed = false;
         slot_words s{};
         why end = clear ? why::over : rx.template fetch<false>(s) ? why::odd : why::dry;
         for (; left != 0; --left) {
@@ -292,9 +294,10 @@ index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
                 break;
             }
             bytes += s.len();
+            changed |= view.buf_idx != s.buf_idx();
             rx.give(detail::returned(s, view), view.buf_idx != s.buf_idx());
         }
-        rx.ran(run - left, bytes);
+        rx.ran(run - left, bytes, changed);
         frames += run - left;
         budget -= run - left;
         if (end == why::over) continue;

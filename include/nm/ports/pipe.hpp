@@ -115,7 +115,7 @@ struct pipe_rx {
     int my_fd = -1;
     bool asymmetric = true;
     bool armed = false;
-    bool swapped = false;
+    bool swapped = false;   ///< buffers other than the ones that were got have been given back
     index_t seen = 0;       ///< the sender's tail, as last read
     index_t published = 0;
     std::uint32_t swaps = 0;
@@ -134,7 +134,7 @@ struct pipe_rx {
         return ring_distance(i, seen, num_slots);
     }
     [[gnu::always_inline]] void get(index_t, slot&) noexcept {}
-    [[gnu::always_inline]] void give(index_t, slot& s) noexcept { swapped |= (s.flags & ns_buf_changed) != 0; }
+    [[gnu::always_inline]] void give(index_t, slot&) noexcept {}
     [[gnu::always_inline]] void publish(index_t i) noexcept {
         if (i != published) {
             published = i;
