@@ -53,8 +53,11 @@ public:
     tx_batch(const tx_batch&) = delete;
     tx_batch& operator=(const tx_batch&) = delete;
 
-    /// Free slots.
-    [[nodiscard]] [[gnu::always_inline]] index_t room() const noexcept { return ring_distance(i_, r_.k_.hwtail, n_); }
+    /// Free slots up to the ring's end: a run of them needs no look at the wrap. wrap() goes after it.
+    [[nodiscard]] [[gnu::always_inline]] index_t room() const noexcept {
+        return std::min(ring_distance(i_, r_.k_.hwtail, n_), n_ - i_);
+    }
+    [[gnu::always_inline]] void wrap() noexcept { i_ = i_ == n_ ? 0 : i_; }
     [[nodiscard]] [[gnu::always_inline]] index_t at() const noexcept { return i_; }
     /// The free slot that the next put() fills. Prefetches ahead for who will write the buffer.
     template <bool Prefetch>
@@ -95,7 +98,7 @@ public:
         slot_words left = put_one(b_, i_, s);
         left.lo &= ~slot_words::bits(ns_buf_changed);
         update_words(slots_[i_], left, before);
-        i_ = ring_next(i_, n_);
+        ++i_;
     }
     [[gnu::always_inline]] void count(std::uint64_t bytes) noexcept { bytes_ += bytes; }
     [[gnu::always_inline]] void put_odd(const slot_words& s, const slot_words& before) noexcept {
@@ -113,6 +116,7 @@ public:
     }
 
     [[gnu::always_inline]] void store_back() noexcept {
+        wrap();
         const index_t slots = ring_distance(r_.k_.hwcur, i_, n_);
         if constexpr (!unchanging) r_.b_ = b_;
         r_.k_.hwcur = i_;
@@ -167,9 +171,10 @@ public:
 
     [[nodiscard]] [[gnu::always_inline]] index_t at() const noexcept { return i_; }
 
-    /// How many of the next `most` slots may be fetched in a row: those that the user has seen already (by rxsync) and
+    /// How many of the next `most` slots may be fetched in a row, up to the ring's end: those that the user has seen already (by rxsync) and
     /// not passed, or, when there are none of these, those that have arrived, as far as the backend knows.
     [[nodiscard]] [[gnu::always_inline]] index_t run(index_t most) noexcept {
+        most = std::min(most, n_ - i_);
         arriving_ = seen_ == 0;
         if (!arriving_) return std::min(most, seen_);
         if constexpr (counts) return std::min(most, b_.available(i_));
@@ -209,6 +214,7 @@ public:
     }
     /// Of the run, so many slots were given back, with so many bytes that were fetched, some with other buffers or none.
     [[gnu::always_inline]] void ran(index_t slots, std::uint64_t bytes, bool changed) noexcept {
+        i_ = i_ == n_ ? 0 : i_;
         if (arriving_) bytes_ += bytes;
         else seen_ -= slots;
         if constexpr (keeps_slots) b_.swapped |= changed && slots != 0;
@@ -222,6 +228,7 @@ public:
         }
         --seen_;
         give_back(s, true);
+        i_ = i_ == n_ ? 0 : i_;
         if constexpr (keeps_slots) b_.swapped = true;
     }
     /// The slot that was fetched as `s` stays, and is one that the user has seen. What cannot be a frame becomes a hole.
@@ -318,7 +325,7 @@ private:
             slot s = from_words({changed ? back.lo | flag : back.lo & ~flag, back.hi});
             b_.give(i_, s);
         }
-        i_ = ring_next(i_, n_);
+        ++i_;
     }
 
     rx_ring<B>& r_;

@@ -183,6 +183,7 @@ template <bool Same, class RxB, class TxB, class F>
             rx.give(Same ? m.back : s, Same);
         }
         rx.ran(run - left, bytes, Same);
+        tx.wrap();
         if constexpr (Same && !looks) tx.count(bytes);
         frames += run - left;
         budget -= run - left;
@@ -248,15 +249,20 @@ index_t generate(tx_ring<B>& to, index_t max, F&& fn) noexcept {
     tx_batch<B> tx(to, max);
     const std::uint64_t before_all = to.stats().frames;
     bool first = true;
-    for (index_t budget = std::min(tx.room(), max); budget != 0; --budget) {
-        const slot_words before = tx.template peek<frame_callable<F>>();
-        slot s = from_words(before);
-        s.flags = 0;
-        if (tx.usable(before)) [[likely]] {
-            if (show(fn, tx.data(before), s, tx.capacity(), first) != verdict::pass) break;
-            first = (s.flags & ns_morefrag) == 0;
+    for (index_t budget = max, run = 0; (run = std::min(tx.room(), budget)) != 0; budget -= run) {
+        index_t left = run;
+        for (; left != 0; --left) {
+            const slot_words before = tx.template peek<frame_callable<F>>();
+            slot s = from_words(before);
+            s.flags = 0;
+            if (tx.usable(before)) [[likely]] {
+                if (show(fn, tx.data(before), s, tx.capacity(), first) != verdict::pass) break;
+                first = (s.flags & ns_morefrag) == 0;
+            }
+            tx.put(words(s), before);
         }
-        tx.put(words(s), before);
+        tx.wrap();
+        if (left != 0) break;
     }
     tx.commit();
     return static_cast<index_t>(to.stats().frames - before_all);

@@ -49,6 +49,7 @@ private:
         while (batch.at() != head) {
             const slot_words s = batch.template peek<false>();
             batch.put(s, s);
+            batch.wrap();
         }
         batch.store_back();
     }
