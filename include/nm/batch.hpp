@@ -28,6 +28,13 @@ struct as_it_is {};
 template <class B>
 concept puts_words = requires(const B& b, index_t i, const slot_words& w) { b.put(i, w); };
 
+// A backend for which not every whole frame is plain: takes() says which are, put_plain() is put() for those.
+template <class B>
+concept picks_plain = requires(B& b, const B& c, index_t i, const slot_words& w) {
+    { c.takes(w) } noexcept -> std::same_as<bool>;
+    { b.put_plain(i, w) } noexcept;
+};
+
 template <class B>
 [[nodiscard]] [[gnu::always_inline]] inline slot_words put_one(B& b, index_t i, const slot_words& w) noexcept {
     if constexpr (puts_words<B>) {
@@ -80,7 +87,12 @@ public:
 
     /// Whether `s` can go out by put_plain: a whole frame in one slot, with no frame open before it.
     [[nodiscard]] [[gnu::always_inline]] bool plain(const slot_words& s) const noexcept {
-        return bufs_.valid(s.buf_idx()) && !odd_length(s.len(), bufs_.size) && !s.has(ns_morefrag) && !open_;
+        return bufs_.valid(s.buf_idx()) && !odd_length(s.len(), bufs_.size) && !s.has(ns_morefrag) && !open_ && takes(s);
+    }
+    /// Whether the backend has no objection to a plain frame.
+    [[nodiscard]] [[gnu::always_inline]] bool takes(const slot_words& s) const noexcept {
+        if constexpr (picks_plain<B>) return b_.takes(s);
+        else return true;
     }
     [[nodiscard]] [[gnu::always_inline]] bool open() const noexcept { return open_; }
 
@@ -95,7 +107,9 @@ public:
     }
     /// put() of what is known to be plain, and counted by the caller.
     [[gnu::always_inline]] void put_plain(const slot_words& s, const slot_words& before) noexcept {
-        slot_words left = put_one(b_, i_, s);
+        slot_words left = s;
+        if constexpr (picks_plain<B>) b_.put_plain(i_, s);
+        else left = put_one(b_, i_, s);
         left.lo &= ~slot_words::bits(ns_buf_changed);
         update_words(slots_[i_], left, before);
         ++i_;
@@ -177,7 +191,7 @@ public:
         most = std::min(most, n_ - i_);
         arriving_ = seen_ == 0;
         if (!arriving_) return std::min(most, seen_);
-        if constexpr (counts) return std::min(most, b_.available(i_));
+        if constexpr (counts) return there(i_, most);
         else return most;
     }
     /// The next slot of the run; false when there is none after all. What follows is give() or park().
@@ -251,11 +265,12 @@ public:
     [[gnu::always_inline]] index_t receive_all() noexcept {
         const index_t last = ring_prev(i_, n_);
         const index_t seen = seen_;
-        for (index_t t = tail(); t != last && b_.ready(t); t = ring_next(t, n_)) {
-            before_ = load_words(slots_[t]);
-            settle(t, get(t, before_));
-            ++seen_;
-        }
+        index_t t = tail();
+        for (index_t run = 0; (run = there(t, ring_distance(t, last, n_))) != 0;)
+            for (; run != 0; --run, ++seen_, t = ring_next(t, n_)) {
+                before_ = load_words(slots_[t]);
+                settle(t, get(t, before_));
+            }
         store_back();
         r_.b_.publish(i_);
         r_.finish();
@@ -285,6 +300,13 @@ private:
     // the ring (a pipe's) spares it get() and give(), and is told once a run whether buffers were swapped.
     static constexpr bool counts = requires(B& b) { { b.available(0) } noexcept -> std::same_as<index_t>; };
     static constexpr bool keeps_slots = requires { requires B::keeps_slots; };
+
+    // Of the `most` slots from i on, how many can be got in a row (one at most of a backend that does not count).
+    [[nodiscard]] [[gnu::always_inline]] index_t there(index_t i, index_t most) noexcept {
+        if (most == 0) return 0;
+        if constexpr (counts) return std::min(most, b_.available(i));
+        else return b_.ready(i) ? 1 : 0;
+    }
 
     [[gnu::always_inline]] static rx_ring<B>& ready(rx_ring<B>& r) noexcept {
         const index_t head = r.prologue();

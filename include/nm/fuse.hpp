@@ -154,7 +154,7 @@ template <bool Same, class RxB, class TxB, class F>
                 break;
             }
             const slot_words t = tx.template peek<!Same>();
-            if (!rx.plain(s) || !(Same ? rx.valid(t) : tx.usable(t))) [[unlikely]] {
+            if (!rx.plain(s) || !(Same ? rx.valid(t) : tx.usable(t)) || !tx.takes(s)) [[unlikely]] {
                 end = why::odd;
                 break;
             }

@@ -17,6 +17,13 @@ struct netdev_tx {
         if (p.state != nullptr) p.put(i, s);
         else x.put(s);
     }
+    [[nodiscard]] [[gnu::always_inline]] bool takes(const slot_words& s) const noexcept {
+        return p.state != nullptr || x.takes(s);
+    }
+    [[gnu::always_inline]] void put_plain(index_t i, const slot_words& s) noexcept {
+        if (p.state != nullptr) p.put(i, from_words(s));
+        else x.put_plain(s);
+    }
     void hole(index_t i, const slot& s) noexcept {
         if (p.state != nullptr) p.put(i, s);
         else x.at = x.state->put_special(s, x.at);
@@ -40,6 +47,9 @@ struct netdev_rx {
 
     [[nodiscard]] [[gnu::always_inline]] bool ready(index_t) noexcept {
         return p.state != nullptr ? p.ready() : x.ready();
+    }
+    [[nodiscard]] [[gnu::always_inline]] index_t available(index_t) noexcept {
+        return p.state != nullptr ? p.available() : x.available();
     }
     [[gnu::always_inline]] void get(index_t, slot& s) noexcept {
         if (p.state != nullptr) p.get(s);

@@ -86,8 +86,12 @@ struct packet_rx {
         }
         return true;
     }
+    [[nodiscard]] [[gnu::always_inline]] index_t available() noexcept { return ready() ? end - at : 0; }
     [[gnu::always_inline]] void get(slot& s) noexcept { s = filled[at++]; }
-    [[gnu::always_inline]] void give(const slot& s) noexcept { free[free_count++] = s.buf_idx; }
+    [[gnu::always_inline]] void give(const slot& s) noexcept {
+        if (s.buf_idx >= 2) [[likely]]  // 0: the user lost the buffer
+            free[free_count++] = s.buf_idx;
+    }
 };
 
 inline bool packet_rx_state::read() noexcept {

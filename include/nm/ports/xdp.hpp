@@ -239,17 +239,17 @@ struct xdp_tx {
     std::uint32_t max_len = 0;
     xdp_tx_state::indexes at;
 
-    [[gnu::always_inline]] void put(slot& s) noexcept {
-        const bool plain = s.len - 14U <= max_len - 14U && (s.flags & (ns_morefrag | ns_vnet)) == 0 &&
-                           at.written == at.complete;
-        if (!plain) [[unlikely]] {
-            at = state->put_special(s, at);
-            return;
-        }
-        held[s.buf_idx] = 1;
-        descriptors[at.written & mask] = {first + static_cast<std::uint64_t>(s.buf_idx) * stride, s.len, 0};
+    /// Whether a whole frame in one slot needs nothing done to it, nor is longer than the link carries.
+    [[nodiscard]] [[gnu::always_inline]] bool takes(const slot_words& s) const noexcept {
+        return s.len() - 14U <= max_len - 14U && !s.has(ns_vnet);
+    }
+    [[gnu::always_inline]] void put_plain(const slot_words& s) noexcept {
+        const std::uint32_t b = s.buf_idx();
+        held[b] = 1;
+        descriptors[at.written & mask] = {first + static_cast<std::uint64_t>(b) * stride, s.len(), 0};
         at.complete = ++at.written;
     }
+    void put(slot& s) noexcept { at = state->put_special(s, at); }
 };
 
 /// One rx ring's cold half.
@@ -297,6 +297,7 @@ struct xdp_rx {
     std::uint32_t seen = 0;      // the kernel's producer index, as last read
     std::uint32_t approved = 0;  // up to here frames are known to be whole and to fit
     std::uint32_t given = 0;     // buffers in the fill ring, ever
+    bool chains = true;          // frames of several descriptors may come
 
     [[nodiscard]] [[gnu::always_inline]] bool ready() noexcept {
         if (taken == seen) {
@@ -307,6 +308,11 @@ struct xdp_rx {
             return whole();
         return true;
     }
+    /// Descriptors that are there: those up to a frame of several, or all of such a frame.
+    [[nodiscard]] [[gnu::always_inline]] index_t available() noexcept {
+        if (!ready()) return 0;
+        return chains ? until_chain() : seen - taken;
+    }
     [[gnu::always_inline]] void get(slot& s) noexcept {
         const xdp_desc d = descriptors[taken & mask];
         s.buf_idx = index_of(d);
@@ -315,7 +321,10 @@ struct xdp_rx {
         held[s.buf_idx] = 0;
         ++taken;
     }
-    [[gnu::always_inline]] void give(const slot& s) noexcept { give_buffer(s.buf_idx); }
+    [[gnu::always_inline]] void give(const slot& s) noexcept {
+        if (s.buf_idx >= 2) [[likely]]  // 0: the user lost the buffer
+            give_buffer(s.buf_idx);
+    }
 
 private:
     [[nodiscard]] [[gnu::always_inline]] std::uint32_t index_of(const xdp_desc& d) const noexcept {
@@ -325,6 +334,12 @@ private:
         held[b] = 1;
         fill[given & fill_mask] = map.address(b) - sys::xdp_headroom;
         ++given;
+    }
+    [[nodiscard]] index_t until_chain() const noexcept {
+        if ((descriptors[taken & mask].options & sys::xdp_more) != 0) return approved - taken;
+        std::uint32_t i = taken;
+        while (i != seen && (descriptors[i & mask].options & sys::xdp_more) == 0) ++i;
+        return i - taken;
     }
     // A frame of several slots is shown when all of it is there and the ring has room for it: half a frame never is.
     [[nodiscard]] bool whole() noexcept {
