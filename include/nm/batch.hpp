@@ -121,6 +121,17 @@ public:
         load_again();
     }
 
+    /// Free slots after asking the other side once more.
+    [[nodiscard]] index_t more_room() noexcept {
+        store_back();
+        r_.k_.hwtail = r_.b_.reclaim(i_, sync_flags::none);
+        load_again();
+        return free();
+    }
+    [[nodiscard]] index_t free() const noexcept { return ring_distance(i_, r_.k_.hwtail, n_); }
+    /// Slots that one more frame may have.
+    [[nodiscard]] index_t longest_frame() const noexcept { return std::min(max_frags, n_ - 1) - r_.chain_.frags; }
+
     /// Ends the visit of a loop that filled the slots itself: head and cur are where it stopped.
     [[gnu::always_inline]] void commit() noexcept {
         store_back();
@@ -235,11 +246,10 @@ public:
     }
     /// The same for a slot that the user passed by himself.
     [[gnu::always_inline]] void give_user() noexcept {
-        slot_words s = load_words(slots_[i_]);
-        if (!bufs_.valid(s.buf_idx())) [[unlikely]] {
-            if (s.len() != 0) r_.c_.drop(cause::bad_idx);  // a hole was counted when it arrived
-            s.lo &= ~slot_words::index_bits;
-        }
+        const slot_words s = load_words(slots_[i_]);
+        if (!bufs_.valid(s.buf_idx()) && s.len() != 0) [[unlikely]]
+            r_.c_.drop(cause::bad_idx);  // a hole was counted when it arrived
+        if (!s.has(ns_morefrag)) r_.verdict_ = {};
         --seen_;
         give_back(s, true);
         i_ = i_ == n_ ? 0 : i_;
@@ -250,6 +260,22 @@ public:
         if (!arriving_) return;
         settle(i_, s);
         ++seen_;
+    }
+
+    /// Slots of the frame that begins with the parked slot; 0: its end has not arrived; more than max_frags: it is longer
+    /// than any may be, or than this ring.
+    [[nodiscard]] index_t frame_slots() noexcept {
+        index_t t = i_;
+        for (index_t k = 1; k <= max_frags && k < n_; ++k, t = ring_next(t, n_)) {
+            if (k > seen_) {
+                if (!b_.ready(t)) return 0;
+                before_ = load_words(slots_[t]);
+                settle(t, get(t, before_));
+                ++seen_;
+            }
+            if (!load_words(slots_[t]).has(ns_morefrag)) return k;
+        }
+        return max_frags + 1;
     }
 
     [[gnu::always_inline]] void commit() noexcept {
@@ -333,7 +359,7 @@ private:
             const bool valid = bufs_.valid(s.buf_idx());
             if (!valid || s.len() > bufs_.size) {
                 r_.c_.drop(valid ? cause::bad_len : cause::bad_idx);
-                s = {valid ? s.buf_idx() : 0U, 0};
+                s = {(valid ? s.buf_idx() : 0U) | (s.lo & slot_words::bits(ns_morefrag)), 0};
             }
             if (s.len() == 0 || s.has(ns_morefrag)) --r_.c_.frames;
         }
@@ -345,6 +371,9 @@ private:
         if constexpr (!keeps_slots) {
             constexpr std::uint64_t flag = slot_words::bits(ns_buf_changed);
             slot s = from_words({changed ? back.lo | flag : back.lo & ~flag, back.hi});
+            // A backend hands the buffer on to a kernel or a device: nonsense becomes the junk buffer.
+            if (!bufs_.valid(s.buf_idx)) [[unlikely]]
+                s.buf_idx = 0;
             b_.give(i_, s);
         }
         ++i_;

@@ -87,9 +87,19 @@ template <bool Same>
     return {(s.lo & ~slot_words::index_bits) | view.buf_idx, s.hi};
 }
 
-/// One slot that is not a whole good frame, or that meets a tx slot that is not usable. It has been parked.
+// A slot that cannot be part of a frame. What was one when the user saw it, and no more, is counted.
+template <class B>
+[[nodiscard]] bool hole(rx_ring<B>& from, const rx_batch<B>& rx, const slot_words& w) noexcept {
+    if (w.len() == 0) return true;
+    if (rx.valid(w) && w.len() <= rx.capacity()) return false;
+    from.stats().drop(rx.valid(w) ? cause::bad_len : cause::bad_idx);
+    return true;
+}
+
+/// One slot that is not a whole good frame, or that meets a tx slot that is not usable. It has been parked. A frame of
+/// several slots goes to one destination as a whole, whatever `budget` says: another ring's frames may come next.
 template <bool Same, class RxB, class TxB, class F>
-[[nodiscard]] [[gnu::noinline, gnu::cold]] step forward_odd(rx_ring<RxB>& from, tx_ring<TxB>& to, F& fn) noexcept {
+[[nodiscard]] [[gnu::noinline, gnu::cold]] step forward_odd(rx_ring<RxB>& from, tx_ring<TxB>& to, index_t& budget, F& fn) noexcept {
     rx_batch<RxB> rx(from, as_it_is{});
     tx_batch<TxB> tx(to, as_it_is{});
     chain_state open = from.verdict();
@@ -98,16 +108,37 @@ template <bool Same, class RxB, class TxB, class F>
     slot s = from_words(w);
     const bool ends = (s.flags & ns_morefrag) == 0;
     const bool first = open.frags == 0;
-    if (s.len == 0 || !rx.valid(w)) {
-        rx.give(w, false);  // a hole
-        rx.ran(1, 0, false);
-        rx.store_back();
-        return step::slot;
-    }
     bool drop = open.discard;
-    if (!drop) {
+    if (!drop && first ? hole(from, rx, w) : drop) {
+        // Nothing to send, and the rest of such a frame goes the same way.
+        from.verdict() = {ends ? 0U : 1U, !ends};
+        rx.give(w, false);
+        rx.ran(1, w.len(), false);
+        rx.store_back();
+        return ends && !first ? step::frame : step::slot;
+    }
+    if (!rx.valid(w) || s.len > rx.capacity()) s.len = 0;  // takes the whole frame with it when it is put
+    if (first && !ends) {
+        const index_t slots = rx.frame_slots();
+        rx.store_back();
+        if (slots == 0) return step::stop;
+        if (slots > tx.longest_frame()) {
+            drop = true;
+            ++to.stats().frames;
+            to.stats().drop(cause::bad_chain);
+        } else if (slots > tx.free() && slots > tx.more_room()) {
+            return step::stop;
+        }
+        budget = std::max(budget, slots);
+        if (!rx.template fetch<false>(w)) return step::stop;
+    }
+    if (!drop && s.len != 0) {
         const verdict v = show(fn, rx.data(w), s, rx.capacity(), first);
-        if (v == verdict::stop) return step::stop;
+        if (v == verdict::stop) {
+            if (first) return step::stop;
+            budget = rx.frame_slots();  // the verdict on the first holds: the loop ends behind the frame
+            if (!rx.template fetch<false>(w)) return step::stop;
+        }
         drop = v == verdict::drop && first;
         if (drop) from.stats().drop(cause::policy);
     }
@@ -115,12 +146,13 @@ template <bool Same, class RxB, class TxB, class F>
         rx.give(w, false);
     } else {
         const slot_words t = tx.template peek<false>();
-        const moved m = move_of<Same>(words(s), t);
+        const bool swaps = Same && tx.usable(t) && rx.valid(w);
+        const moved m = swaps ? move_of<true>(words(s), t) : move_of<false>(words(s), t);
         if constexpr (!Same)
             if (tx.usable(t) && s.len <= rx.capacity() && s.len <= tx.capacity())
                 copy_frame(tx.data(t), rx.data(w), s.len);
         tx.put(m.out, t);
-        rx.give(Same ? m.back : w, Same);
+        rx.give(swaps ? m.back : w, swaps);
     }
     rx.ran(1, w.len(), Same && !drop);
     from.verdict() = {ends ? 0U : 1U, !ends && drop};
@@ -138,6 +170,7 @@ template <bool Same, class RxB, class TxB, class F>
     constexpr bool prefetch = frame_callable<F> || !Same;
     rx_batch<RxB> rx(from);
     tx_batch<TxB> tx(to, max);
+    from.verdict().discard = from.verdict().frags != 0;  // what is left of a frame that a drain began
     index_t frames = 0;
     for (index_t budget = max; budget != 0;) {
         const index_t all = rx.run(std::min(budget, tx.room()));
@@ -193,7 +226,7 @@ template <bool Same, class RxB, class TxB, class F>
         if (end == why::stop) break;
         rx.store_back();
         tx.store_back();
-        const step what = forward_odd<Same>(from, to, fn);
+        const step what = forward_odd<Same>(from, to, budget, fn);
         rx.load_again();
         tx.load_again();
         if (what == step::stop) break;
@@ -207,20 +240,22 @@ template <bool Same, class RxB, class TxB, class F>
 
 /// One slot that is not a whole good frame, or that follows a part of one. It has been parked.
 template <class B, class F>
-[[nodiscard]] [[gnu::noinline, gnu::cold]] step drain_odd(rx_ring<B>& from, F& fn) noexcept {
+[[nodiscard]] [[gnu::noinline, gnu::cold]] step drain_odd(rx_ring<B>& from, index_t& budget, F& fn) noexcept {
     rx_batch<B> rx(from, as_it_is{});
     const bool open = from.verdict().frags != 0;
     slot_words w;
     if (rx.run(1) == 0 || !rx.template fetch<false>(w)) return step::stop;
     slot s = from_words(w);
     const bool ends = (s.flags & ns_morefrag) == 0;
-    if (s.len == 0 || !rx.valid(w)) {
-        rx.give(w, false);  // a hole
-        rx.ran(1, 0, false);
+    if (hole(from, rx, w)) {
+        if (ends) from.verdict() = {};
+        rx.give(w, false);
+        rx.ran(1, w.len(), false);
         rx.store_back();
         return step::slot;
     }
     if (show(fn, rx.data(w), s, rx.capacity(), !open) == verdict::stop) return step::stop;
+    if (!ends) budget = std::max(budget, 2U);  // a frame that was begun is finished
     const bool changed = s.buf_idx != w.buf_idx();
     rx.give(returned(w, s), changed);
     rx.ran(1, w.len(), changed);
@@ -234,7 +269,8 @@ template <class B, class F>
 /// Moves up to `max` slots from a receive ring to a transmit ring, past `fn` if there is one, in one loop. Buffers are
 /// swapped when both rings live in one region, else frames are copied. Stops when nothing has arrived, when there is no
 /// room (nothing is lost: what does not fit stays), or at verdict::stop. Returns the frames that it took the end of,
-/// the ones that `fn` dropped included. A frame of several slots may be cut by `max`; the next call goes on with it.
+/// the ones that `fn` dropped included. A frame of several slots goes as a whole: if need be past `max`, and not before there
+/// is room for all of it.
 template <rx_backend RxB, tx_backend TxB, packet_callable F = pass_all>
 index_t forward(rx_ring<RxB>& from, tx_ring<TxB>& to, index_t max, F&& fn = {}) noexcept {
     if (from.buffers().base == to.buffers().base) return detail::forward_loop<true>(from, to, max, fn);
@@ -248,7 +284,7 @@ template <tx_backend B, packet_callable F>
 index_t generate(tx_ring<B>& to, index_t max, F&& fn) noexcept {
     tx_batch<B> tx(to, max);
     const std::uint64_t before_all = to.stats().frames;
-    bool first = true;
+    bool first = !tx.open();
     for (index_t budget = max, run = 0; (run = std::min(tx.room(), budget)) != 0; budget -= run) {
         index_t left = run;
         for (; left != 0; --left) {
@@ -268,7 +304,8 @@ index_t generate(tx_ring<B>& to, index_t max, F&& fn) noexcept {
     return static_cast<index_t>(to.stats().frames - before_all);
 }
 
-/// Takes up to `max` slots out of a receive ring and shows each to `fn`. Returns the frames that it took the end of.
+/// Takes up to `max` slots out of a receive ring, and the rest of a frame that these began, and shows each to `fn`.
+/// Returns the frames that it took the end of.
 template <rx_backend B, packet_callable F = pass_all>
 index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
     using detail::step;
@@ -311,7 +348,7 @@ index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
         rx.park(s);
         if (end == why::stop) break;
         rx.store_back();
-        const step what = detail::drain_odd(from, fn);
+        const step what = detail::drain_odd(from, budget, fn);
         rx.load_again();
         if (what == step::stop) break;
         --budget;

@@ -5,6 +5,8 @@
 
 #include <cstring>
 #include <random>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "nm/copy.hpp"
@@ -38,8 +40,14 @@ index_t three_loops(nm::pipe& from, nm::pipe& to, index_t max) {
     rx.rxsync();
     tx.txsync();
     index_t frames = 0;
-    for (index_t slots = 0; slots < max && rx.head() != rx.tail() && tx.head() != tx.tail(); rx.advance(), ++slots) {
+    for (index_t slots = 0, left = 0; slots < max && rx.head() != rx.tail() && tx.head() != tx.tail(); rx.advance(), ++slots) {
         if (rx.slot().len == 0) continue;  // a hole: what is left of a chain that was too long
+        if (left == 0) {  // a frame goes as a whole, past max if need be
+            for (index_t i = rx.head(); (rx.slot(i).flags & nm::ns_morefrag) != 0; i = rx.next(i)) ++left;
+            if (++left > tx.space()) break;
+            max = std::max(max, slots + left);
+        }
+        --left;
         const bool last = (rx.slot().flags & nm::ns_morefrag) == 0;
         if (&from.region() == &to.region()) nm::swap_slots(rx, tx);
         else nm::copy_slot(rx, tx);
@@ -238,6 +246,155 @@ TEST(fuse, timestamps) {
     p.b.rx().shared().ts = {};
     p.b.rx().rxsync();
     EXPECT_EQ(p.b.rx().shared().ts.sec, 0);
+}
+
+// A frame of several slots, each marked with `mark`.
+void send_marked(nm::pipe::tx_ring_type& tx, index_t slots, std::uint8_t mark) {
+    for (index_t i = 0; i < slots; ++i) {
+        tx.buf()[0] = mark;
+        tx.slot().len = 60;
+        tx.slot().flags = i + 1 < slots ? nm::ns_morefrag : std::uint16_t{0};
+        tx.advance();
+    }
+    tx.txsync();
+}
+
+// Frames as they come out: "aaa b" is one of three slots and one of one.
+template <class Rx>
+std::string frames_of(Rx& rx) {
+    std::string out;
+    nm::drain(rx, 1000, [&](nm::frame& f) noexcept {
+        out += static_cast<char>(f.data()[0]);
+        if (f.last()) out += ' ';
+    });
+    return out;
+}
+
+// Two rings that feed one: whatever the limit and the room, a frame is never continued with another's slots.
+TEST(fuse, frames_of_two_rings_do_not_mix) {
+    for (const bool same : {true, false})
+        for (const index_t max : {1U, 2U, 4U, 256U})
+            for (const unsigned room : {4U, 5U, 6U, 16U}) {
+                nm::context ctx;
+                auto o = pipe_pair::sized(16, 2);
+                auto p = pipe_pair::sized(room);
+                if (same) o.mem_id = p.mem_id = 1;
+                auto a = nm::open<nm::pipe>(ctx, "netmap:p{1", o), b = nm::open<nm::pipe>(ctx, "netmap:p}1", o);
+                auto c = nm::open<nm::pipe>(ctx, "netmap:p{2", p), d = nm::open<nm::pipe>(ctx, "netmap:p}2", p);
+                for (const char mark : {'a', 'b'}) {
+                    send_marked(a.tx(0), 3, static_cast<std::uint8_t>(mark));
+                    send_marked(a.tx(1), 3, static_cast<std::uint8_t>(mark - 'a' + 'x'));
+                }
+                std::string out;
+                for (int i = 0; i < 20; ++i) {
+                    nm::forward(b, c, max);
+                    if (i % 2 == 1) out += frames_of(d);
+                }
+                std::set<std::string> frames;
+                for (std::size_t at = 0, end = 0; (end = out.find(' ', at)) != std::string::npos; at = end + 1)
+                    frames.insert(out.substr(at, end - at));
+                EXPECT_EQ(frames, (std::set<std::string>{"aaa", "bbb", "xxx", "yyy"})) << out << " max " << max << " room " << room;
+                expect_conserved(a, b);
+                expect_conserved(c, d);
+                EXPECT_EQ(b.rx_stats().frames, c.tx_stats().frames);
+            }
+}
+
+// One ring that feeds two in turn: a frame goes to one of them.
+TEST(fuse, a_frame_is_not_cut_between_two_destinations) {
+    chain c(16, true);
+    auto e = c.open("netmap:p{3", 16, true), f = c.open("netmap:p}3", 16, true);
+    send_marked(c.a.tx(), 3, 'a');
+    send_marked(c.a.tx(), 1, 'b');
+    send_marked(c.a.tx(), 3, 'c');
+    for (int i = 0; i < 8; ++i) nm::forward(c.b.rx(), (i % 2 == 0 ? c.c : e).tx(), 1);
+    EXPECT_EQ(frames_of(c.d), "aaa ccc ");
+    EXPECT_EQ(frames_of(f), "b ");
+}
+
+TEST(fuse, a_frame_longer_than_the_destination_is_dropped_whole_and_the_next_passes) {
+    chain c(16, true);
+    auto e = c.open("netmap:p{3", 4, true), f = c.open("netmap:p}3", 4, true);
+    send_marked(c.a.tx(), 6, 'a');
+    send_marked(c.a.tx(), 3, 'b');
+    send_marked(c.a.tx(), 1, 'c');
+    std::string out;
+    for (int i = 0; i < 10; ++i) {
+        nm::forward(c.b, e, 256);
+        out += frames_of(f);
+    }
+    EXPECT_EQ(out, "bbb c ");
+    EXPECT_EQ(e.tx_stats().dropped(nm::cause::bad_chain), 1U);
+    expect_conserved(e, f);
+}
+
+TEST(fuse, stop_inside_a_frame_ends_the_loop_behind_it) {
+    chain c(16, true);
+    send_marked(c.a.tx(), 3, 'a');
+    send_marked(c.a.tx(), 1, 'b');
+    for (const bool on_last : {false, true}) {
+        if (on_last) send_marked(c.a.tx(), 3, 'c');
+        const auto stop = [&](nm::frame& f) noexcept { return !f.first() && f.last() == on_last ? verdict::stop : verdict::pass; };
+        EXPECT_EQ(nm::forward(c.b, c.c, 256, stop), on_last ? 2U : 1U);
+    }
+    EXPECT_EQ(frames_of(c.d), "aaa b ccc ");
+}
+
+// What forward remembers of a frame is forgotten when the user passes its end by hand.
+TEST(fuse, a_frame_after_one_that_was_passed_by_hand_is_whole) {
+    for (const bool drained : {false, true}) {
+        chain c(16, true);
+        send_marked(c.a.tx(), 3, 'a');
+        send_marked(c.a.tx(), 1, 'b');
+        if (drained) nm::drain(c.b.rx(), 1);
+        else nm::forward(c.b.rx(), c.c.tx(), 1, [](nm::frame&) noexcept { return verdict::drop; });
+        auto& rx = c.b.rx();
+        rx.rxsync();
+        while (rx.head() != rx.tail() && *rx.buf() == 'a') rx.advance();
+        bool first = false;
+        EXPECT_EQ(nm::forward(rx, c.c.tx(), 100, [&](nm::frame& f) noexcept { first = f.first(); }), 1U);
+        EXPECT_TRUE(first);
+        EXPECT_EQ(frames_of(c.d), "b ");
+    }
+}
+
+TEST(fuse, generate_knows_that_a_frame_is_open) {
+    pipe_pair p(16);
+    std::string firsts;
+    int left = 5;
+    const auto fn = [&](nm::frame& f) noexcept {
+        firsts += f.first() ? '1' : '0';
+        f.resize(60);
+        f.meta().flags = --left != 0 ? nm::ns_morefrag : std::uint16_t{0};
+    };
+    nm::generate(p.a, 2, fn);
+    nm::generate(p.a, 3, fn);
+    EXPECT_EQ(firsts, "10000");
+}
+
+// A slot of the destination without a buffer: the frame is counted, and no buffer is in two places.
+TEST(fuse, a_bad_index_in_the_destination_costs_one_frame) {
+    for (const std::uint32_t bad : {0U, 1U, 0x7fffffffU, 0xffffffffU})
+        for (const bool same : {true, false}) {
+            chain c(8, same);
+            c.c.tx().slot(1).buf_idx = bad;
+            std::uint32_t sent = 0;
+            send_numbered(c.a, 3, sent);
+            EXPECT_EQ(nm::forward(c.b, c.c, 10), 3U);
+            EXPECT_EQ(c.c.tx_stats().dropped(nm::cause::bad_idx), 1U);
+            EXPECT_EQ(nm::drain(c.d, 10), 2U);
+            expect_conserved(c.c, c.d);
+            c.a.tx().txsync();
+            c.c.tx().txsync();
+            std::set<std::uint32_t> seen;
+            for (auto* tx : {&c.a.tx(), &c.c.tx()})
+                for (index_t i = 0; i < 8; ++i) {
+                    EXPECT_TRUE(tx->buffers().valid(tx->slot(i).buf_idx));
+                    if (same) {
+                        EXPECT_TRUE(seen.insert(tx->slot(i).buf_idx).second) << i;
+                    }
+                }
+        }
 }
 
 }  // namespace
