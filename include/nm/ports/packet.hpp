@@ -90,8 +90,9 @@ private:
             if (more) break;  // its end has not been put yet
             starts[n] = begin;
             at = begin = i;
-            if (pieces == 0 || !accept(n, first, len)) continue;
-            batch.set_pieces(n++, pieces);
+            if (pieces != 0 && accept(n, first, len)) batch.set_pieces(n++, pieces);
+            else
+                for (auto k = starts[n]; k != i; k = ring_next(k, num_slots)) queue[k].len = 0;  // counted; not once more
         }
         at = begin;
         return n;

@@ -102,9 +102,10 @@ inline bool packet_rx_state::read() noexcept {
     pieces = foreseen;
     tagged = foresee_tag;
     if (pieces > usable) pieces = 1;
-    std::uint32_t n = usable > most_pieces + pieces ? (usable - most_pieces) / pieces : 1;
-    n = std::min(n, batch_frames);
     const std::size_t size = memory->buf_size();
+    const auto longest = static_cast<std::uint32_t>(std::min<std::size_t>(sys::packet_max_frame / size + 1, max_frags));
+    std::uint32_t n = usable > longest + pieces ? (usable - longest) / pieces : 1;
+    n = std::min(n, batch_frames);
     for (unsigned m = 0; m < n; ++m) {
         iovec* v = batch.pieces(m);
         unsigned count = 0;
@@ -152,7 +153,8 @@ inline bool packet_rx_state::place_next() noexcept {
         ++next;
         return true;
     };
-    if (info.truncated || info.len < 14) return drop(cause::bad_len);
+    // What the pieces and the spill hold together is more than the longest frame that nm carries (big TCP makes such).
+    if (info.truncated || info.len < 14 || info.len > sys::packet_max_frame) return drop(cause::bad_len);
     if (!valid_vnet(h, len)) return drop(cause::bad_hdr);
     const bool gso = h.gso_type != vnet_gso_none;
     const std::size_t need = (len + size - 1) / size;
