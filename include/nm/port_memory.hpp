@@ -138,12 +138,12 @@ private:
     }
 
     // Whatever lies in the slots now goes back: buffers that were swapped in are this port's. The pool refuses what is
-    // not a buffer in use, since slots are the user's to write.
+    // not a buffer in use, since slots are the user's to write. Rings without buffers of their own only borrow.
     void release() noexcept {
         if (nifp_ == nullptr) return;
         std::unique_lock guard(region_->pools());
-        for (index_t i = 0; i < shape_.tx_rings; ++i) release_slots(tx(i), shape_.tx_slots);
-        for (index_t i = 0; i < shape_.rx_rings; ++i) release_slots(rx(i), shape_.rx_slots);
+        for (index_t i = 0; shape_.tx_bufs && i < shape_.tx_rings; ++i) release_slots(tx(i), shape_.tx_slots);
+        for (index_t i = 0; shape_.rx_bufs && i < shape_.rx_rings; ++i) release_slots(rx(i), shape_.rx_slots);
         std::uint32_t b = nifp_->ni_bufs_head;
         for (std::uint32_t budget = region_->num_bufs(); b != 0 && budget != 0; --budget) {
             if (!region_->bufs().give_back(b)) break;

@@ -6,6 +6,7 @@
 #include <set>
 #include <thread>
 
+#include "nm/ports/null.hpp"
 #include "support/pipes.hpp"
 
 namespace {
@@ -251,6 +252,97 @@ TEST(pipe, forwarding_in_one_region_swaps_and_between_regions_copies) {
         expect_conserved(a, b);
         expect_conserved(c, d);
     }
+}
+
+std::set<std::uint32_t> buffers_of(nm::pipe& p) {
+    std::set<std::uint32_t> all;
+    for (index_t i = 0; i < p.tx().num_slots(); ++i) all.insert(p.tx().slot(i).buf_idx);
+    return all;
+}
+
+// A pipe that is closed while buffers travel gives back what it has, not what it once had: else a buffer that went on to
+// another port has two owners.
+TEST(pipe, closing_gives_back_each_buffer_once) {
+    for (const int how : {0, 1, 2, 3}) {
+        nm::region_options ro;
+        ro.bufs = 2 + 3 * 16;
+        auto o = pipe_pair::sized(8);
+        o.memory = *nm::region::create(ro);
+        nm::context ctx;
+        auto a = nm::open<nm::pipe>(ctx, "netmap:p{1", o), b = nm::open<nm::pipe>(ctx, "netmap:p}1");
+        auto c = nm::open<nm::pipe>(ctx, "netmap:p{2", o), d = nm::open<nm::pipe>(ctx, "netmap:p}2");
+        std::uint32_t sent = 0;
+        ASSERT_EQ(send_numbered(a, 5, sent), 5U);
+        if (how == 0) {
+            ASSERT_EQ(nm::forward(b, c, 3), 3U);  // given back, and not yet seen by the sender
+        } else {
+            b.rx().rxsync();
+            for (int i = 0; i < 3; ++i) {  // swapped by hand, and not given back
+                nm::swap_slots(b.rx(), c.tx());
+                b.rx().advance();
+                c.tx().advance();
+            }
+            c.tx().txsync();
+            if (how == 2) b.rx().rxsync();
+            if (how == 3) {
+                b.rx().rxsync();
+                a.tx().txsync();
+            }
+        }
+        a.close();
+        b.close();
+        EXPECT_EQ(o.memory->bufs().available(), 2U * 16);
+        auto e = nm::open<nm::pipe>(ctx, "netmap:p{3", o);
+        auto f = nm::open<nm::pipe>(ctx, "netmap:p}3");
+        const auto held = buffers_of(c);
+        for (const auto& mine : {buffers_of(e), buffers_of(f)})
+            for (const auto idx : mine) EXPECT_EQ(held.count(idx), 0U) << idx << " has two owners, " << how;
+        std::uint32_t got = 0;
+        bool in_order = true;
+        EXPECT_EQ(take_numbered(d, 8, got, in_order), 3U);
+        EXPECT_TRUE(in_order);
+        for (auto* p : {&c, &d, &e, &f}) p->close();
+        EXPECT_EQ(o.memory->bufs().available(), 3U * 16);
+    }
+}
+
+// The documents say that a pipe lives in the memory of a parent that is open.
+TEST(pipe, of_an_open_parent) {
+    nm::context ctx;
+    auto parent = nm::open<nm::null_port>(ctx, "null:par");
+    auto a = nm::try_open<nm::pipe>(ctx, "netmap:par{1");
+    ASSERT_TRUE(a) << a.error().text;
+    auto b = nm::open<nm::pipe>(ctx, "netmap:par}1");
+    std::uint32_t sent = 0;
+    EXPECT_EQ(send_numbered(*a, 5, sent), 5U);
+    EXPECT_EQ(nm::drain(b, 10), 5U);
+    // In a parent's memory that has room, frames swap.
+    nm::open_options o;
+    o.mem_id = 3;
+    auto roomy = nm::open<nm::null_port>(ctx, "null:roomy", o);
+    auto c = nm::open<nm::pipe>(ctx, "netmap:roomy{1");
+    EXPECT_EQ(c.memory(), roomy.memory());
+}
+
+// netmap(4): NR_EXCLUSIVE is about the rings that one opens.
+TEST(pipe, x_excludes_from_its_own_rings_only) {
+    pipe_pair p(8, 3);
+    p.a.close();
+    auto zero = nm::open<nm::pipe>(p.ctx, "netmap:p{1-0/x");
+    auto one = nm::try_open<nm::pipe>(p.ctx, "netmap:p{1-1/x");
+    ASSERT_TRUE(one) << one.error().text;
+    EXPECT_TRUE(nm::try_open<nm::pipe>(p.ctx, "netmap:p{1-2"));
+    EXPECT_FALSE(nm::try_open<nm::pipe>(p.ctx, "netmap:p{1-0"));
+    EXPECT_FALSE(nm::try_open<nm::pipe>(p.ctx, "netmap:p{1"));
+    auto two = nm::open<nm::pipe>(p.ctx, "netmap:p{1-2");
+    EXPECT_FALSE(nm::try_open<nm::pipe>(p.ctx, "netmap:p{1-2/x"));
+    // A handle that is moved keeps its rings, one that is closed gives them up.
+    auto moved = std::move(zero);
+    EXPECT_FALSE(nm::try_open<nm::pipe>(p.ctx, "netmap:p{1-0"));
+    moved.close();
+    EXPECT_TRUE(nm::try_open<nm::pipe>(p.ctx, "netmap:p{1-0"));
+    auto rx = nm::open<nm::pipe>(p.ctx, "netmap:p{1-0/xR");
+    EXPECT_TRUE(nm::try_open<nm::pipe>(p.ctx, "netmap:p{1-0/xT"));
 }
 
 }  // namespace

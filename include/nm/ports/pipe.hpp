@@ -98,6 +98,17 @@ struct pipe_tx {
         return ring_prev(returned, num_slots);
     }
 
+    /// Before the pipe goes: the buffers of what is in the receiver's hands are those in his slots.
+    void settle() noexcept {
+        for (index_t i = returned; i != published; i = ring_next(i, num_slots)) {
+            const std::uint32_t idx = load_slot(peers[i]).buf_idx;
+            slot s = load_slot(mine[i]);
+            if (idx - 2 >= num_bufs - 2) continue;
+            s.buf_idx = idx;
+            store_slot(mine[i], s);
+        }
+    }
+
     /// Whether slots came back that reclaim has not seen.
     [[nodiscard]] bool freed() const noexcept {
         const auto given = static_cast<index_t>(link->head.load(std::memory_order_acquire) & 0xffffffffU);
@@ -192,6 +203,8 @@ struct pipe_core {
     pipe_core(const pipe_core&) = delete;
     pipe_core& operator=(const pipe_core&) = delete;
     ~pipe_core() {
+        for (auto& e : ends)
+            for (auto& t : e.tx) t.backend().settle();
         if (!memory || links_bytes == 0) return;
         const std::lock_guard guard(memory->pools());
         memory->objects().give_back(links_offset, links_bytes);
