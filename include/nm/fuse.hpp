@@ -35,16 +35,6 @@ struct swapped {
             slot{tx.buf_idx, rx.len, ns_buf_changed, rx.ptr}};
 }
 
-/// Swaps the slots at the heads of two rings of one region: the frame moves without a copy. The user then advances
-/// both.
-template <class Rx, class Tx>
-    requires ring_type<Rx> && ring_type<Tx>
-void swap_slots(Rx& rx, Tx& tx) noexcept {
-    const swapped s = swap_of(load_slot(rx.slot()), load_slot(tx.slot()));
-    store_slot(tx.slot(), s.out);
-    store_slot(rx.slot(), s.back);
-}
-
 /// Copies the frame at the head of rx into the slot at the head of tx: for rings of two regions.
 template <class Rx, class Tx>
     requires ring_type<Rx> && ring_type<Tx>
@@ -55,6 +45,17 @@ void copy_slot(Rx& rx, Tx& tx) noexcept {
     if (len <= tx.buf_size()) copy_frame(tx.buf(t), rx.buf(s), len);
     const auto flags = static_cast<std::uint16_t>(s.flags & (ns_morefrag | ns_vnet));
     store_slot(tx.slot(), slot{t.buf_idx, len, flags, s.ptr});
+}
+
+/// Swaps the slots at the heads of two rings: the frame moves without a copy. The user then advances both. Rings of two
+/// regions have no buffers to swap: there it copies.
+template <class Rx, class Tx>
+    requires ring_type<Rx> && ring_type<Tx>
+void swap_slots(Rx& rx, Tx& tx) noexcept {
+    if (rx.buffers().base != tx.buffers().base) return copy_slot(rx, tx);
+    const swapped s = swap_of(load_slot(rx.slot()), load_slot(tx.slot()));
+    store_slot(tx.slot(), s.out);
+    store_slot(rx.slot(), s.back);
 }
 
 /// A callable that passes everything; a loop without a callable is a loop with this one.

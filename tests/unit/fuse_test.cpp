@@ -397,4 +397,21 @@ TEST(fuse, a_bad_index_in_the_destination_costs_one_frame) {
         }
 }
 
+// A pipe of a parent without room lives elsewhere: a program that swaps by hand must not send its neighbour's buffers.
+TEST(fuse, swapping_between_two_regions_copies) {
+    chain c(8, false);
+    std::uint32_t sent = 7;
+    send_numbered(c.a, 1, sent, 100);
+    c.b.rx().rxsync();
+    const auto mine = c.c.tx().slot().buf_idx;
+    nm::swap_slots(c.b.rx(), c.c.tx());
+    c.b.rx().advance();
+    c.c.tx().advance();
+    c.c.tx().txsync();
+    c.d.rx().rxsync();
+    EXPECT_EQ(c.d.rx().slot().buf_idx, mine);
+    EXPECT_EQ(c.d.rx().slot().len, 100);
+    EXPECT_EQ(*c.d.rx().buf(), 7);
+}
+
 }  // namespace

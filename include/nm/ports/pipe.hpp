@@ -241,7 +241,8 @@ struct pipe_core {
         if (auto ok = master.check(spec.identity()); !ok) return forward_error(ok);
         const std::size_t links = (master.tx_rings + master.rx_rings) * sizeof(pipe_link);
         auto memory = ctx.region_of(spec.name);
-        if (o.memory || !memory) {
+        const bool cramped = memory && !holds(*memory, master.bufs() + slave.bufs(), master.meta_bytes() + slave.meta_bytes() + links);
+        if (o.memory || !memory || cramped) {
             auto made = ctx.memory_for(spec, o, [&] {
                 region_options r;
                 r.bufs = 2 + master.bufs() + slave.bufs();
@@ -254,10 +255,17 @@ struct pipe_core {
         auto core = std::make_shared<pipe_core>();
         core->memory = memory;
         if (auto ok = core->build(spec, master, slave, links); !ok) return forward_error(ok);
+        if (cramped && !o.memory)
+            for (auto& e : core->ends)
+                e.info.reason += "; the memory of " + spec.name + " has no room for it, so frames between the two are copied (open both with @N)";
         return core;
     }
 
 private:
+    [[nodiscard]] static bool holds(region& m, std::uint32_t bufs, std::size_t meta) {
+        const std::lock_guard guard(m.pools());
+        return m.bufs().available() >= bufs && m.objects().available() >= meta + 16384;
+    }
     [[nodiscard]] result<void> build(const port_spec& spec, const port_shape& master, const port_shape& slave,
                                      std::size_t links) {
         const std::string names[2] = {spec.name + "{" + spec.pipe_id, spec.name + "}" + spec.pipe_id};
@@ -319,7 +327,7 @@ public:
 };
 
 /// One end of a pipe, `netmap:NAME{ID` (master) or `netmap:NAME}ID` (slave); any parent name will do, and a parent that
-/// is open in this program lends its memory, so that it and the pipe swap buffers. Nothing is ever lost in a pipe: it
+/// is open in this program lends its memory if there is room in it, so that it and the pipe swap buffers. Nothing is ever lost in a pipe: it
 /// pushes back. Sources: netmap(4), semantics section 9.
 class pipe : public port_handle<pipe_end> {
 public:
