@@ -2,9 +2,9 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <concepts>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +15,66 @@
 #include "nm/sync.hpp"
 
 namespace nm {
+
+/// The rings of a port that one handle is for.
+struct ring_view {
+    index_t tx_first = 0, tx_count = 0, rx_first = 0, rx_count = 0;
+
+    ring_view() = default;
+    ring_view(const port_spec& spec, std::size_t tx_rings, std::size_t rx_rings) noexcept
+        : tx_count(static_cast<index_t>(tx_rings)), rx_count(static_cast<index_t>(rx_rings)) {
+        if (spec.mode == ring_mode::one) {
+            // netmap: the direction that has fewer rings uses its first.
+            tx_first = spec.ring < tx_count ? spec.ring : 0;
+            rx_first = spec.ring < rx_count ? spec.ring : 0;
+            tx_count = rx_count = 1;
+        }
+        if (spec.rx_only) tx_count = 0;
+        if (spec.tx_only) rx_count = 0;
+    }
+};
+
+/// Which handles are open, so that /x can keep others from its rings. netmap: a ring, not a port, is held exclusively.
+class ring_claims {
+public:
+    void add(const ring_view* v, bool exclusive) {
+        const std::lock_guard guard(mutex_);
+        open_.push_back({v, *v, exclusive});
+    }
+    void move(const ring_view* from, const ring_view* to) noexcept {
+        const std::lock_guard guard(mutex_);
+        for (auto& c : open_)
+            if (c.holder == from) c.holder = to;
+    }
+    void drop(const ring_view* v) noexcept {
+        const std::lock_guard guard(mutex_);
+        std::erase_if(open_, [v](const claim& c) { return c.holder == v; });
+    }
+    /// 0, or whether one that is open forbids (1) or whether `exclusive` cannot be had (2).
+    [[nodiscard]] int conflict(const ring_view& v, bool exclusive) const noexcept {
+        const std::lock_guard guard(mutex_);
+        for (const auto& c : open_) {
+            if (!meet(c.rings.tx_first, c.rings.tx_count, v.tx_first, v.tx_count) &&
+                !meet(c.rings.rx_first, c.rings.rx_count, v.rx_first, v.rx_count))
+                continue;
+            if (c.exclusive) return 1;
+            if (exclusive) return 2;
+        }
+        return 0;
+    }
+
+private:
+    struct claim {
+        const ring_view* holder;
+        ring_view rings;
+        bool exclusive;
+    };
+    [[nodiscard]] static bool meet(index_t a, index_t n, index_t b, index_t m) noexcept {
+        return n != 0 && m != 0 && a < b + m && b < a + n;
+    }
+    mutable std::mutex mutex_;
+    std::vector<claim> open_;
+};
 
 /// What an open port is, behind its handles: rings over one region. Backends derive from it and add fd(), arm() and
 /// status().
@@ -28,8 +88,7 @@ struct port_state {
     port_memory rings;
     std::vector<tx_ring_type> tx;
     std::vector<rx_ring_type> rx;
-    std::atomic<unsigned> users = 0;
-    std::atomic<bool> exclusive = false;
+    ring_claims claims;
 };
 
 /// A port in the user's hand: movable, closes on destruction. Several handles may share one port (a second open in the
@@ -52,10 +111,10 @@ public:
     port_handle& operator=(const port_handle&) = delete;
     ~port_handle() { close(); }
 
-    [[nodiscard]] index_t num_tx_rings() const noexcept { return tx_count_; }
-    [[nodiscard]] index_t num_rx_rings() const noexcept { return rx_count_; }
-    [[nodiscard]] tx_ring_type& tx(index_t i = 0) noexcept { return state_->tx[tx_first_ + i]; }
-    [[nodiscard]] rx_ring_type& rx(index_t i = 0) noexcept { return state_->rx[rx_first_ + i]; }
+    [[nodiscard]] index_t num_tx_rings() const noexcept { return view_.tx_count; }
+    [[nodiscard]] index_t num_rx_rings() const noexcept { return view_.rx_count; }
+    [[nodiscard]] tx_ring_type& tx(index_t i = 0) noexcept { return state_->tx[view_.tx_first + i]; }
+    [[nodiscard]] rx_ring_type& rx(index_t i = 0) noexcept { return state_->rx[view_.rx_first + i]; }
 
     [[nodiscard]] nm::region& region() const noexcept { return *state_->memory; }
     [[nodiscard]] const region_ptr& memory() const noexcept { return state_->memory; }
@@ -70,12 +129,12 @@ public:
     /// Sums over this handle's rings.
     [[nodiscard]] counters tx_stats() noexcept {
         counters sum;
-        for (index_t i = 0; i < tx_count_; ++i) sum += tx(i).stats();
+        for (index_t i = 0; i < view_.tx_count; ++i) sum += tx(i).stats();
         return sum;
     }
     [[nodiscard]] counters rx_stats() noexcept {
         counters sum;
-        for (index_t i = 0; i < rx_count_; ++i) sum += rx(i).stats();
+        for (index_t i = 0; i < view_.rx_count; ++i) sum += rx(i).stats();
         return sum;
     }
 
@@ -90,39 +149,27 @@ public:
 
     void close() noexcept {
         if (!state_) return;
-        if (exclusive_) state_->exclusive = false;
-        --state_->users;
+        state_->claims.drop(&view_);
         state_.reset();
-        tx_count_ = rx_count_ = 0;
+        view_ = {};
     }
     explicit operator bool() const noexcept { return state_ != nullptr; }
     [[nodiscard]] State& state() noexcept { return *state_; }
 
 protected:
     port_handle(std::shared_ptr<State> state, const port_spec& spec, const open_options& o)
-        : state_(std::move(state)), exclusive_(spec.exclusive || o.exclusive), no_tx_poll_(o.no_tx_poll),
+        : state_(std::move(state)), view_(spec, state_->tx.size(), state_->rx.size()), no_tx_poll_(o.no_tx_poll),
           do_rx_poll_(o.do_rx_poll) {
-        tx_count_ = static_cast<index_t>(state_->tx.size());
-        rx_count_ = static_cast<index_t>(state_->rx.size());
-        if (spec.mode == ring_mode::one) {
-            // netmap: the direction that has fewer rings uses its first.
-            tx_first_ = spec.ring < tx_count_ ? spec.ring : 0;
-            rx_first_ = spec.ring < rx_count_ ? spec.ring : 0;
-            tx_count_ = rx_count_ = 1;
-        }
-        if (spec.rx_only) tx_count_ = 0;
-        if (spec.tx_only) rx_count_ = 0;
-        ++state_->users;
-        if (exclusive_) state_->exclusive = true;
+        state_->claims.add(&view_, spec.exclusive || o.exclusive);
     }
 
     /// Whether one more open of an open port is allowed.
     [[nodiscard]] static result<void> may_share(const State& s, const port_spec& spec, const open_options& o) {
-        if (s.users == 0) return {};
-        if (s.exclusive) return fail(EBUSY, s.info.name + " is open with /x: nobody else may open it until it is closed");
-        if (spec.exclusive || o.exclusive)
-            return fail(EBUSY, s.info.name + " is open already; /x wants it alone");
-        return {};
+        switch (s.claims.conflict(ring_view(spec, s.tx.size(), s.rx.size()), spec.exclusive || o.exclusive)) {
+            case 0: return {};
+            case 1: return fail(EBUSY, s.info.name + " is open with /x: nobody else may open those rings until it is closed");
+            default: return fail(EBUSY, s.info.name + " is open already; /x wants its rings alone");
+        }
     }
     [[nodiscard]] static result<void> has_ring(const State& s, const port_spec& spec) {
         const auto n = std::max(s.tx.size(), s.rx.size());
@@ -135,18 +182,15 @@ protected:
 private:
     void take(port_handle& o) noexcept {
         state_ = std::move(o.state_);
-        tx_first_ = o.tx_first_;
-        rx_first_ = o.rx_first_;
-        tx_count_ = std::exchange(o.tx_count_, 0);
-        rx_count_ = std::exchange(o.rx_count_, 0);
-        exclusive_ = o.exclusive_;
+        view_ = std::exchange(o.view_, {});
         no_tx_poll_ = o.no_tx_poll_;
         do_rx_poll_ = o.do_rx_poll_;
+        if (state_) state_->claims.move(&o.view_, &view_);
     }
 
     std::shared_ptr<State> state_;
-    index_t tx_first_ = 0, rx_first_ = 0, tx_count_ = 0, rx_count_ = 0;
-    bool exclusive_ = false, no_tx_poll_ = false, do_rx_poll_ = false;
+    ring_view view_;
+    bool no_tx_poll_ = false, do_rx_poll_ = false;
 };
 
 /// A type that a name can be opened as.
