@@ -264,7 +264,7 @@ private:
             }
             const auto n = number(value);
             if (!n) return stop("has no number in \"" + std::string(item) + "\"");
-            if (key == "mit") spec_.mitigation_us = n;
+            if (key == "mit" && *n <= 1'000'000) spec_.mitigation_us = n;
             else if (*n == 0 || *n > 1'000'000) return stop("asks for " + std::string(item) + ": out of range");
             else if (key == "rings") spec_.tx_rings = spec_.rx_rings = n;
             else if (key == "tx-rings") spec_.tx_rings = n;

@@ -116,6 +116,13 @@ TEST(port_spec, each_wrong_name_gets_its_sentence) {
 }
 
 // Any bytes: an answer, never a crash; and what is accepted has a name.
+// A delay is kept in nanoseconds, in 32 bits.
+TEST(port_spec, mitigation_that_would_wrap_is_refused) {
+    EXPECT_EQ(*good("netmap:eth0@conf:mit=1000000").mitigation_us, 1'000'000U);
+    EXPECT_EQ(*good("netmap:eth0@conf:mit=0").mitigation_us, 0U);
+    for (const char* name : {"netmap:eth0@conf:mit=1000001", "netmap:eth0@conf:mit=4294968"}) EXPECT_FALSE(parse_port(name)) << name;
+}
+
 TEST(port_spec, survives_any_text) {
     std::mt19937 random(1);
     const std::string alphabet = "netmap:vale0:eth1{}^*-/@conf:slots=,rt9.\x00\xff& ";
