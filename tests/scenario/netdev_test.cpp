@@ -487,4 +487,28 @@ TEST_F(netdev_scenario, descriptor_is_readable_only_for_work_that_was_asked_for)
     }
 }
 
+// One thread sleeps for frames, another sends on the same port: its sends do not put out the sleeper's light.
+TEST_F(netdev_scenario, sending_does_not_disarm_who_waits_to_receive) {
+    for (const bool xdp : {false, true}) {
+        if (xdp) offloads_off();
+        context ctx;
+        auto r = must_open(ctx, "netmap:na/R");
+        auto t = must_open(ctx, "netmap:na/T");
+        EXPECT_EQ(r.mode() == "af_packet", !xdp);
+        (void)wait(r, events::rx, 100ms);
+        r.arm(events::rx);
+        for (int i = 0; i < 3; ++i) {
+            EXPECT_EQ(generate(t, 1, [](frame& f) noexcept {
+                std::memset(f.data(), 0xff, 60);
+                f.resize(60);
+            }), 1U);
+            t.tx().txsync();
+        }
+        ASSERT_EQ(far[0].send("pa", {small_frame()}), 0);
+        pollfd p{r.fd(), POLLIN, 0};
+        EXPECT_EQ(::poll(&p, 1, 2000), 1) << r.mode();
+        EXPECT_EQ(wait(r, events::rx, 0ms), events::rx);
+    }
+}
+
 }  // namespace

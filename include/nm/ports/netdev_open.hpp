@@ -98,8 +98,8 @@ inline result<void> netdev_state::open_xdp(const netdev_plan& plan) {
         ring* rx_shared = rings.rx(i);
         t.socket = r.socket = &x;
         t.map = r.map = map;
-        join(t, tx_shared->slots(), shape.tx_slots);
-        join(r, rx_shared->slots(), shape.rx_slots);
+        join<events::tx>(t, tx_shared->slots(), shape.tx_slots);
+        join<events::rx>(r, rx_shared->slots(), shape.rx_slots);
         t.held.resize(memory->num_bufs());
         r.held.resize(memory->num_bufs());
         t.spare.reserve(shape.tx_slots);
@@ -145,8 +145,8 @@ inline result<void> netdev_state::open_packet(const netdev_plan& plan, const ope
     ring* tx_shared = rings.tx(0);
     ring* rx_shared = rings.rx(0);
     t.socket = r.socket = &packet_.back();
-    join(t, tx_shared->slots(), shape.tx_slots);
-    join(r, rx_shared->slots(), shape.rx_slots);
+    join<events::tx>(t, tx_shared->slots(), shape.tx_slots);
+    join<events::rx>(r, rx_shared->slots(), shape.rx_slots);
     t.queue.resize(shape.tx_slots);
     t.max_len = detail::longest_frame(link);
     r.offloads = o.offloads;
@@ -201,13 +201,15 @@ inline void netdev_state::watch_sockets(std::uint32_t what) noexcept {
     for (const auto& s : packet_) watch(s.fd());
 }
 
+inline void netdev_state::watch_sockets() noexcept {
+    watch_sockets((rx_armed_ ? static_cast<std::uint32_t>(EPOLLIN) : 0U) | (tx_armed_ ? static_cast<std::uint32_t>(EPOLLOUT) : 0U));
+}
+
 inline void netdev_state::arm(events e) noexcept {
     // A socket says "writable" while it has room, which is nearly always: what counts is the change. So sockets are
     // watched for edges, what they say at once is taken off, and then rings and sockets are looked at.
-    std::uint32_t what = 0;
-    if (any(e & events::rx)) what |= EPOLLIN;
-    if (any(e & events::tx)) what |= EPOLLOUT;
-    armed_ = what != 0;
+    rx_armed_ = any(e & events::rx);
+    tx_armed_ = any(e & events::tx);
     const bool lost = watch_.look().lost();
     if (!lost) base::eventfd_clear(wake_.get());
     const std::uint64_t now = system_clock::now_ns();
@@ -219,7 +221,7 @@ inline void netdev_state::arm(events e) noexcept {
         watch_sockets(0);
         return;
     }
-    watch_sockets(what);
+    watch_sockets();
     std::array<epoll_event, 16> stale;
     (void)::epoll_wait(poll_.get(), stale.data(), static_cast<int>(stale.size()), 0);
     bool ready = lost;
@@ -239,8 +241,13 @@ inline void netdev_state::arm(events e) noexcept {
     if (ready) base::eventfd_signal(wake_.get());
 }
 
-inline void netdev_state::disarm() noexcept {
-    armed_ = false;
+/// By a ring's publish: only what was armed for that ring's direction ends, since somebody else may sleep for the other.
+inline void netdev_state::disarm(events direction) noexcept {
+    (direction == events::rx ? rx_armed_ : tx_armed_) = false;
+    if (rx_armed_ || tx_armed_) {
+        if (mitigation_ns_ == 0) watch_sockets();
+        return;
+    }
     last_wake_ = system_clock::now_ns();
     watch_sockets(0);
     if (mitigation_ns_ != 0) {

@@ -3,6 +3,7 @@
 
 // What an open kernel interface holds: descriptors only, so that a kill -9 gives everything back.
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <sys/epoll.h>
@@ -148,15 +149,16 @@ private:
                                                                      const open_options& o, const netdev_plan& plan);
     void close_sockets() noexcept;
     void restore() noexcept;
-    void disarm() noexcept;
+    void disarm(events direction) noexcept;
+    void watch_sockets() noexcept;
     void watch_sockets(std::uint32_t what) noexcept;
-    template <class Side>
+    template <events Direction, class Side>
     void join(Side& side, slot* slots, index_t n) noexcept {
         side.memory = memory.get();
         side.slots = slots;
         side.num_slots = n;
-        side.armed = &armed_;
-        side.disarm = [](void* self) noexcept { static_cast<netdev_state*>(self)->disarm(); };
+        side.armed = Direction == events::rx ? &rx_armed_ : &tx_armed_;
+        side.disarm = [](void* self) noexcept { static_cast<netdev_state*>(self)->disarm(Direction); };
         side.port = this;
     }
     [[nodiscard]] result<void> open_xdp(const netdev_plan& plan);
@@ -176,7 +178,7 @@ private:
     std::vector<std::unique_ptr<packet_rx_state>> packet_rx_;
     std::vector<std::uint64_t> kernel_drops_;  // by rx ring, as already counted
     base::unique_fd poll_, wake_, timer_;
-    bool armed_ = false;
+    std::atomic<bool> rx_armed_ = false, tx_armed_ = false;  // one thread may sleep while another uses the other direction
     std::uint64_t mitigation_ns_ = 0;
     std::uint64_t last_wake_ = 0;
 };

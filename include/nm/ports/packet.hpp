@@ -6,6 +6,7 @@
 // outside the frame, frames of 64 KB) are in the states behind them.
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <span>
@@ -26,12 +27,13 @@ struct packet_side {
     slot* slots = nullptr;
     index_t num_slots = 0;
     counters* stats = nullptr;
-    bool* armed = nullptr;  // the port's: somebody sleeps, or is about to
+    std::atomic<bool>* armed = nullptr;  // the port's, for this direction: somebody sleeps, or is about to
     void (*disarm)(void*) noexcept = nullptr;
     void* port = nullptr;
 
     void after_publish() noexcept {
-        if (*armed) [[unlikely]] disarm(port);
+        if (armed->load(std::memory_order_relaxed)) [[unlikely]]
+            disarm(port);
     }
 };
 

@@ -6,6 +6,7 @@
 // batch, or to a frame that is not one plain slot, is in the states behind them.
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstring>
 #include <span>
@@ -51,13 +52,14 @@ struct xdp_side {
     slot* slots = nullptr;
     index_t num_slots = 0;
     counters* stats = nullptr;
-    bool* armed = nullptr;           // the port's: somebody sleeps, or is about to
+    std::atomic<bool>* armed = nullptr;  // the port's, for this direction: somebody sleeps, or is about to
     void (*disarm)(void*) noexcept = nullptr;
     void* port = nullptr;
     std::vector<std::uint8_t> held;  // by buffer: the kernel has it
 
     void after_publish() noexcept {
-        if (*armed) [[unlikely]] disarm(port);
+        if (armed->load(std::memory_order_relaxed)) [[unlikely]]
+            disarm(port);
     }
     [[nodiscard]] std::uint8_t* data(std::uint64_t address) const noexcept {
         return reinterpret_cast<std::uint8_t*>(memory->base()) + address;
