@@ -34,27 +34,41 @@ struct job {
     return t;
 }
 
-void open_all(job& j) {
+// A kernel interface goes on receiving while the bridge is off its CPU for a while: twice the usual ring outlasts that.
+[[nodiscard]] nm::open_options options_for(const nm::port_spec& spec) {
     nm::open_options o;
     o.offloads = true;  // what one side leaves undone the other can do, or leave undone too
+    if (spec.kind == nm::port_kind::netdev) o.tx_slots = o.rx_slots = 2048;
+    return o;
+}
+
+/// One memory for both ports, so that buffers are swapped; none when a name asks for memory itself. What is wrong with a
+/// port its open will say.
+[[nodiscard]] nm::region_ptr common_memory(job& j) {
+    nm::region_options r;
+    r.bufs = 2;
     for (const auto& name : j.s.ports) {
-        if (!j.s.copy) o.mem_id = 1;  // one memory: buffers are swapped
+        const auto spec = tool::spec_of(name);
+        if (spec.mem_id || !spec.share.empty()) return nullptr;
+        const auto info = nm::query<tool::ports>(j.ctx, name, options_for(spec));
+        if (!info) return nullptr;
+        const std::uint32_t slots = info->tx_rings * info->tx_slots + info->rx_rings * info->rx_slots;
+        r.bufs += slots;
+        // A pipe has its other end's rings too.
+        r.meta_bytes += 2 * (slots * sizeof(nm::slot) + (info->tx_rings + info->rx_rings) * std::size_t{2048});
+        r.buf_size = std::max(r.buf_size, info->buf_size);
+    }
+    return nm::value_or_throw(nm::region::create(r));
+}
+
+void open_all(job& j) {
+    const nm::region_ptr memory = j.s.copy || j.s.ports.size() == 1 ? nullptr : common_memory(j);
+    for (const auto& name : j.s.ports) {
+        nm::open_options o = options_for(tool::spec_of(name));
+        o.memory = memory;
         j.ports.push_back(tool::open_port(j.ctx, name, o, j.s.require_mode));
         j.kernel.push_back(std::visit([](auto& p) { return tool::kernel_counters(p); }, j.ports.back()));
     }
-    // What one side leaves undone must not reach a side that can neither do it nor pass it on: large frames would be
-    // counted there and TCP would stand still.
-    const auto carries = [](auto& p) {
-        if constexpr (requires { p.carries_headers(); }) return p.carries_headers();
-        else return true;
-    };
-    bool all = true;
-    for (auto& p : j.ports) all = std::visit(carries, p) && all;
-    const auto complete = [](auto& p) {
-        if constexpr (requires { p.deliver_headers(false); }) p.deliver_headers(false);
-    };
-    if (!all)
-        for (auto& p : j.ports) std::visit(complete, p);
     if (j.s.copy && j.ports.size() == 2) {
         const auto base = [](auto& p) { return p.region().base(); };
         if (std::visit(base, j.ports[0]) == std::visit(base, j.ports[1]))

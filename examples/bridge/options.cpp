@@ -12,7 +12,7 @@ using text = std::string_view;
 constexpr tool::option<settings> table[] = {
     {'i', "interface", "PORT", "a port to join, given twice: netmap:eth0, netmap:p{1 ... (netmap(4)'s names)",
      [](settings& s, text v) { s.ports.push_back(tool::checked_port(v)); }},
-    {'b', "burst", "COUNT", "frames per batch (default 1024)",
+    {'b', "burst", "COUNT", "frames per batch (default 256)",
      [](settings& s, text v) { s.burst = tool::parse_unsigned(v, 1, 16384); }},
     {'c', "copy", "", "copy frames between memories of their own instead of swapping buffers in a common one",
      [](settings& s, text) { s.copy = true; }},

@@ -14,7 +14,7 @@ namespace bridge {
 struct settings {
     std::vector<std::string> ports;
     std::string feed, drain;
-    unsigned burst = 1024;
+    unsigned burst = 256;
     bool copy = false;
     bool loopback = false;
     int verbose = 0;
