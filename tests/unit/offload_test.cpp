@@ -38,9 +38,9 @@ struct shape {
 
 /// A large frame with a header that asks for segments of `size`.
 bytes large(const shape& s, std::size_t payload, std::size_t size, nm::vnet_hdr& h) {
-    bytes f{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};
-    for (unsigned t = 0; t < s.tags; ++t)
-        for (const int b : {0x81, 0x00, 0x00, 0x05}) f.push_back(static_cast<std::uint8_t>(b));
+    std::string head = "020000000002" "020000000001";
+    for (unsigned t = 0; t < s.tags; ++t) head += "81000005";
+    bytes f = from_hex(head);
     const auto ip4 = from_hex("0800450000001234400040000000" "0a0900010a090002");
     const auto ip6 = from_hex("86dd6000000000000640" "fd000000000000000000000000000001" "fd000000000000000000000000000002");
     const auto& ip = s.v6 ? ip6 : ip4;
