@@ -92,7 +92,7 @@ protected:
     region_ptr memory;
     std::vector<slot> ring_slots;
     counters stats;
-    bool armed = false;
+    std::atomic<bool> armed = false;
     std::unique_ptr<packet_rx_state> rx;
     packet_tx_state tx;
 };
