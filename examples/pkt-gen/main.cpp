@@ -18,9 +18,10 @@ using namespace pkt_gen;
 
 /// What the worker threads share. The run comes last: it ends the threads before anything that they use goes.
 struct job {
-    explicit job(settings settled) : s(std::move(settled)) {}
+    explicit job(settings settled) : s(std::move(settled)), packets_left(s.count) {}
 
     settings s;
+    quota packets_left;
     capture packets;
     std::string nobody_there;
     nm::context ctx;
@@ -67,12 +68,10 @@ void drive(job& j, P& port) {
     const int cpus = s.cpus != 0 ? static_cast<int>(s.cpus) : static_cast<int>(std::thread::hardware_concurrency());
     for (unsigned i = 0; i < s.threads; ++i) {
         const nm::index_t first = rings * i / s.threads;
-        const std::uint64_t share = s.count / s.threads + (i < s.count % s.threads ? 1U : 0U);
-        if (s.count != 0 && share == 0) continue;
         j.tallies.push_back(std::make_unique<tool::tally>());
         j.workers.push_back(
             std::make_unique<worker>(worker{j.run, *j.tallies.back(), s, first, rings * (i + 1) / s.threads - first,
-                                            s.threads == 1, share, j.nobody_there}));
+                                            s.threads == 1, j.packets_left, j.nobody_there}));
         const int cpu = s.cpu < 0 ? -1 : s.cpu + static_cast<int>(i) % std::max(1, cpus);
         j.run.start([&j, &port, cpu, w = j.workers.back().get()] { work(j, port, *w, cpu); });
     }

@@ -30,11 +30,12 @@ public:
 
     void operator()() {
         w_.began = nm::system_clock::now_ns();
-        for (std::uint32_t number = 1; !w_.over(number - 1); ++number) {
+        for (std::uint32_t number = 1; !w_.over(); ++number) {
             while (pace_.allowed(1) == 0 && !w_.run.stopped()) pace_.wait();
             pace_.took(1);
             if (!send(number)) break;
             await(number);
+            w_.packets.settle(w_.packets.claim(1), 1);
         }
         w_.ended = nm::system_clock::now_ns();
     }
@@ -110,9 +111,9 @@ public:
     }
 
     void operator()() {
-        std::uint64_t answered = 0;
         w_.began = nm::system_clock::now_ns();
-        while (!w_.over(answered)) {
+        while (!w_.over()) {
+            const nm::index_t claimed = w_.packets.claim(w_.s.burst);
             nm::index_t n = 0;
             bool room = true;
             std::uint64_t packets = 0;
@@ -120,14 +121,13 @@ public:
             for (nm::index_t i = 0; i < w_.rings; ++i) {
                 auto& rx = port_.rx(w_.first_ring + i);
                 auto& tx = port_.tx((w_.first_ring + i) % port_.num_tx_rings());
-                if (const auto want = w_.batch(answered + n); want != 0)
-                    n += nm::forward(rx, tx, want, [this](nm::frame& f) noexcept { turn(f); });
+                if (n < claimed) n += nm::forward(rx, tx, claimed - n, [this](nm::frame& f) noexcept { turn(f); });
                 packets += rx.stats().frames;
                 bytes += rx.stats().bytes;
                 room = room && !tx.empty();
             }
             w_.done.set(packets, bytes);
-            answered += n;
+            w_.packets.settle(claimed, n);
             if (n != 0) {
                 w_.done.event(0);
                 w_.busy();

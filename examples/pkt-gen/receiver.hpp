@@ -14,14 +14,16 @@ public:
     }
 
     void operator()() {
-        std::uint64_t received = 0;
+        bool received = false;
         std::uint64_t last = nm::system_clock::now_ns();
         w_.began = w_.ended = last;
-        while (!w_.over(received)) {
-            const nm::index_t n = receive(w_.batch(received));
+        while (!w_.over()) {
+            const nm::index_t claimed = w_.packets.claim(w_.s.burst);
+            const nm::index_t n = receive(claimed);
+            w_.packets.settle(claimed, n);
             if (n != 0) {
-                if (received == 0) w_.began = nm::system_clock::now_ns();
-                received += n;
+                if (!received) w_.began = nm::system_clock::now_ns();
+                received = true;
                 last = 0;
                 w_.busy();
                 w_.check_sometimes(port_);

@@ -46,25 +46,27 @@ public:
 
     void operator()() {
         w_.began = nm::system_clock::now_ns();
-        std::uint64_t sent = 0;
         std::uint64_t stuck_since = 0;
-        while (!w_.over(sent)) {
-            const nm::index_t want = pace_.allowed(w_.batch(sent));
-            if (want == 0) {
-                pace_.wait();
-                continue;
-            }
-            const nm::index_t n = send(want);
+        while (!w_.over()) {
+            const nm::index_t claimed = w_.packets.claim(w_.s.burst);
+            const nm::index_t want = pace_.allowed(claimed);
+            const nm::index_t n = want != 0 ? send(want) : 0;
+            w_.packets.settle(claimed, n);
             if (n != 0) {
-                sent += n;
                 pace_.took(n);
                 stuck_since = 0;
                 w_.busy();
                 w_.check_sometimes(port_);
                 continue;
             }
-            give_up_on_nobody(stuck_since);
-            w_.rest(port_, nm::events::tx);
+            if (want != 0) {
+                give_up_on_nobody(stuck_since);
+                w_.rest(port_, nm::events::tx);
+            } else if (claimed != 0) {
+                pace_.wait();
+            } else {
+                tool::idle::nap();  // other threads have the last ones
+            }
         }
         finish();
         w_.ended = nm::system_clock::now_ns();

@@ -9,6 +9,7 @@
 #include "common/idle.hpp"
 #include "common/report.hpp"
 #include "common/run.hpp"
+#include "quota.hpp"
 #include "settings.hpp"
 
 namespace pkt_gen {
@@ -19,15 +20,12 @@ struct worker {
     tool::tally& done;
     const settings& s;
     nm::index_t first_ring, rings;
-    bool alone;                ///< nobody else uses the port: it may be armed and asked
-    std::uint64_t share;       ///< packets for this thread; 0: no end
+    bool alone;  ///< nobody else uses the port: it may be armed and asked
+    quota& packets;
     std::string nobody_there;  ///< what to say when a pipe stays full and its other end is not open
     std::uint64_t began = 0, ended = 0;
 
-    [[nodiscard]] bool over(std::uint64_t n) const noexcept { return run.stopped() || (share != 0 && n >= share); }
-    [[nodiscard]] nm::index_t batch(std::uint64_t n) const noexcept {
-        return share == 0 ? s.burst : static_cast<nm::index_t>(std::min<std::uint64_t>(s.burst, share - n));
-    }
+    [[nodiscard]] bool over() const noexcept { return run.stopped() || packets.used_up(); }
 
     /// Nothing could be done: looks again soon, later sleeps; throws when the port is of no use any more.
     template <class P>
