@@ -72,7 +72,7 @@ public:
         if constexpr (Prefetch) {
             index_t ahead = i_ + prefetch_distance;
             if (ahead >= n_) ahead -= n_;
-            if (ahead < n_) prefetch_write(bufs_.hint(slots_[ahead].buf_idx));
+            if (ahead < n_) prefetch_write(bufs_.hint(load_once(slots_[ahead].buf_idx)));
         }
         return load_words(slots_[i_]);
     }
@@ -213,7 +213,7 @@ public:
         if constexpr (Prefetch) {
             index_t ahead = i_ + prefetch_distance;
             if (ahead >= n_) ahead -= n_;
-            if (ahead < n_) prefetch_read(bufs_.hint(slots_[ahead].buf_idx));
+            if (ahead < n_) prefetch_read(bufs_.hint(load_once(slots_[ahead].buf_idx)));
         }
         s = before_ = load_words(slots_[i_]);
         if constexpr (!keeps_slots)
