@@ -72,7 +72,7 @@ void drive(job& j, P& port) {
         j.workers.push_back(
             std::make_unique<worker>(worker{j.run, *j.tallies.back(), s, first, rings * (i + 1) / s.threads - first,
                                             s.threads == 1, j.packets_left, j.nobody_there}));
-        const int cpu = s.cpu < 0 ? -1 : s.cpu + static_cast<int>(i) % std::max(1, cpus);
+        const int cpu = s.cpu < 0 || i == 0 ? s.cpu : (s.cpu + static_cast<int>(i)) % std::max(1, cpus);
         j.run.start([&j, &port, cpu, w = j.workers.back().get()] { work(j, port, *w, cpu); });
     }
     tool::rate_report report(s.style);

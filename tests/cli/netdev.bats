@@ -24,8 +24,13 @@ setup_file() {
 }
 
 teardown_file() {
-    [ -n "$NMCLI_READY" ] || return 0
-    for n in l m r; do ip netns del $ns$n; done
+    [ "$(id -u)" -eq 0 ] || return 0
+    local n
+    for n in l m r; do
+        [ -e /run/netns/nmcli$$$n ] || continue
+        ip netns pids nmcli$$$n | xargs -r kill -9
+        ip netns del nmcli$$$n
+    done
 }
 
 setup() {
