@@ -168,6 +168,7 @@ private:
 
     bool pipe_part() {
         if (rest_.empty() || (rest_[0] != '{' && rest_[0] != '}')) return true;
+        if (spec_.name.empty()) return stop("does not say whose pipe it is");
         spec_.pipe_slave = rest_[0] == '}';
         rest_.remove_prefix(1);
         std::size_t end = 0;

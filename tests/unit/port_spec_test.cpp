@@ -116,6 +116,11 @@ TEST(port_spec, each_wrong_name_gets_its_sentence) {
 }
 
 // Any bytes: an answer, never a crash; and what is accepted has a name.
+TEST(port_spec, a_pipe_has_a_parent) {
+    for (const char* name : {"null:{1", "null:}ab", "netmap:{1"}) EXPECT_FALSE(parse_port(name)) << name;
+    EXPECT_EQ(good("null:x{1").kind, port_kind::pipe);
+}
+
 // A delay is kept in nanoseconds, in 32 bits.
 TEST(port_spec, mitigation_that_would_wrap_is_refused) {
     EXPECT_EQ(*good("netmap:eth0@conf:mit=1000000").mitigation_us, 1'000'000U);
