@@ -146,6 +146,33 @@ TEST(pipe, swapped_buffers_come_back_to_the_sender) {
     }
 }
 
+// NS_BUF_CHANGED in a received slot says that the sender put another buffer there, and only that.
+TEST(pipe, the_receiver_sees_whether_the_buffer_changed) {
+    nm::region_options ro;
+    ro.bufs = 64;
+    nm::open_options in = pipe_pair::sized(4);
+    in.memory = *nm::region::create(ro);
+    in.extra_bufs = 1;
+    nm::context ctx;
+    auto a = nm::open<nm::pipe>(ctx, "netmap:s{1", in), b = nm::open<nm::pipe>(ctx, "netmap:s}1");
+    std::uint32_t spare = a.nifp()->ni_bufs_head;
+    a.nifp()->ni_bufs_head = 0;
+    for (int i = 0; i < 20; ++i) {
+        const bool swap = i % 3 == 1;
+        nm::slot& s = a.tx().slot();
+        if (swap) std::swap(s.buf_idx, spare);
+        s.flags = nm::ns_buf_changed;  // whatever the sender says: a program may set it always
+        s.len = 60;
+        a.tx().advance();
+        a.tx().txsync();
+        EXPECT_EQ(s.flags, 0) << "cleared by the sync";
+        ASSERT_EQ(b.rx().rxsync(), 1U);
+        EXPECT_EQ((b.rx().slot().flags & nm::ns_buf_changed) != 0, swap) << i;
+        b.rx().advance();
+        b.rx().rxsync();
+    }
+}
+
 TEST(pipe, second_open_shares_and_x_excludes) {
     pipe_pair p(8);
     auto again = nm::open<nm::pipe>(p.ctx, "netmap:p{1");
