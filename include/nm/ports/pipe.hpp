@@ -26,6 +26,7 @@ struct pipe_link {
 /// that it swapped.
 template <notifier N = eventfd_notifier>
 struct pipe_tx {
+    static constexpr bool peer_polls = true;  ///< the other side is a core: looking at its line slows it
     slot* mine;
     slot* peers;
     pipe_link* link;
