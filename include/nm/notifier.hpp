@@ -20,10 +20,15 @@ static_assert(notifier<eventfd_notifier>);
 /// sleeps; the other side publishes and then looks here. Its line is written only around a sleep, so looking costs
 /// nothing (docs/memory-order.md, W).
 struct alignas(128) sleep_word {
-    std::atomic<std::uint32_t> armed{0};
+    static constexpr std::uint32_t awake = 0, asleep = 1, woken = 2;
+    std::atomic<std::uint32_t> state{awake};
 
-    void arm() noexcept { armed.store(1, std::memory_order_relaxed); }
-    void disarm() noexcept { armed.store(0, std::memory_order_relaxed); }
+    void arm() noexcept { state.store(asleep, std::memory_order_relaxed); }
+    void disarm() noexcept { state.store(awake, std::memory_order_relaxed); }
+    /// The sleeper found work himself.
+    void found() noexcept { state.store(woken, std::memory_order_relaxed); }
+    /// Somebody has notified, and the sleeper has not disarmed since.
+    [[nodiscard]] bool pending() const noexcept { return state.load(std::memory_order_seq_cst) == woken; }
 
     /// After a publication. `asymmetric` says that sleepers use membarrier_heavy; without it both sides need a fence.
     template <notifier N>
@@ -32,8 +37,9 @@ struct alignas(128) sleep_word {
             std::atomic_signal_fence(std::memory_order_seq_cst);
         else
             std::atomic_thread_fence(std::memory_order_seq_cst);
-        if (armed.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-            if (armed.exchange(0, std::memory_order_relaxed) != 0) n.notify();
+        if (state.load(std::memory_order_relaxed) == asleep) [[unlikely]] {
+            std::uint32_t expected = asleep;
+            if (state.compare_exchange_strong(expected, woken)) n.notify();
         }
     }
 };

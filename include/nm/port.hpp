@@ -140,10 +140,16 @@ public:
 
     /// Readable (POLLIN) when there is work in a direction that was armed; never anything else. For poll, select, epoll
     /// level or edge, io_uring, asio.
-    [[nodiscard]] int fd() const noexcept { return state_->fd(); }
+    [[nodiscard]] int fd() const noexcept {
+        if constexpr (requires { state_->fd(view_); }) return state_->fd(view_);
+        else return state_->fd();
+    }
     /// Before sleeping on fd(): which directions should wake. Looks again, and leaves fd() readable when there is work
     /// already. A sync disarms.
-    void arm(events e) noexcept { state_->arm(e); }
+    void arm(events e) noexcept {
+        if constexpr (requires { state_->arm(e, view_); }) state_->arm(e, view_);
+        else state_->arm(e);
+    }
     /// An error when the port can do no more: link gone, peer dead.
     [[nodiscard]] result<void> status() { return state_->status(); }
 

@@ -6,7 +6,9 @@
 #include <sys/epoll.h>
 
 #include <atomic>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "nm/notifier.hpp"
 #include "support/pipes.hpp"
@@ -201,6 +203,73 @@ TEST(notifier, wakes_once_per_arming) {
         word.wake(counting_notifier{&count}, asymmetric);
         EXPECT_EQ(count, 1);
     }
+}
+
+// Threads with a handle for one ring each, or for one direction: what one does leaves the other's wake-up alone.
+TEST(wait, handles_do_not_take_each_others_wake_ups) {
+    pipe_pair p(8, 2);
+    const auto send = [&](index_t ring) { nm::generate(p.a.tx(ring), 1, [](nm::frame& f) noexcept { f.resize(60); }); };
+    {
+        auto zero = nm::open<nm::pipe>(p.ctx, "netmap:p}1-0"), one = nm::open<nm::pipe>(p.ctx, "netmap:p}1-1");
+        zero.arm(events::rx);
+        one.arm(events::rx);
+        send(0);
+        EXPECT_TRUE(readable(zero.fd()));
+        EXPECT_FALSE(readable(one.fd()));
+        one.rx().rxsync();
+        EXPECT_TRUE(readable(zero.fd())) << "the other ring's sync took it";
+        EXPECT_TRUE(readable(p.b.fd())) << "and the port's own descriptor says so too";
+        EXPECT_EQ(nm::drain(zero, 8), 1U);
+        EXPECT_FALSE(readable(zero.fd()));
+    }
+    {
+        auto r = nm::open<nm::pipe>(p.ctx, "netmap:p}1-0/R"), t = nm::open<nm::pipe>(p.ctx, "netmap:p}1-0/T");
+        while (nm::generate(t, 1, [](nm::frame& f) noexcept { f.resize(60); }) != 0) {}
+        r.arm(events::rx);
+        t.arm(events::tx);
+        send(0);
+        EXPECT_TRUE(readable(r.fd()));
+        t.tx().txsync();
+        EXPECT_TRUE(readable(r.fd())) << "the other direction's sync took it";
+        t.arm(events::tx);
+        EXPECT_EQ(nm::drain(r, 8), 1U);
+        EXPECT_FALSE(readable(r.fd()));
+        // The other way round, and for work that was there before the arming.
+        send(0);
+        r.arm(events::rx);
+        t.tx().txsync();
+        EXPECT_TRUE(readable(r.fd()));
+        t.arm(events::tx);
+        nm::drain(p.a.rx(0), 8);
+        r.rx().rxsync();
+        EXPECT_TRUE(readable(t.fd()));
+    }
+}
+
+// The same with threads and without timeouts: each sleeps for its own ring and direction, and all come through.
+TEST(wait, a_thread_per_ring_and_direction) {
+    pipe_pair p(8, 2);
+    constexpr std::uint32_t total = 4'000;
+    std::vector<std::thread> threads;
+    for (const char* ring : {"-0", "-1"})
+        for (const char* end : {"{", "}"}) {
+            const auto name = std::string("netmap:p") + end + "1" + ring;
+            threads.emplace_back([&p, name] {
+                auto t = nm::open<nm::pipe>(p.ctx, name + "/T");
+                std::uint32_t next = 0;
+                while (next < total)
+                    if (send_numbered(t.tx(), std::min<index_t>(3, total - next), next) == 0) (void)nm::wait(t, events::tx);
+            });
+            threads.emplace_back([&p, name] {
+                auto r = nm::open<nm::pipe>(p.ctx, name + "/R");
+                std::uint32_t got = 0;
+                bool in_order = true;
+                while (got < total)
+                    if (take_numbered(r.rx(), 5, got, in_order) == 0) (void)nm::wait(r, events::rx);
+                EXPECT_TRUE(in_order);
+            });
+        }
+    for (auto& t : threads) t.join();
 }
 
 }  // namespace

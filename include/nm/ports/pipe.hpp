@@ -1,195 +1,68 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <new>
+#include <sys/epoll.h>
+#include <vector>
 
-#include "nm/notifier.hpp"
 #include "nm/port.hpp"
+#include "nm/ports/pipe_backend.hpp"
 
 namespace nm {
 
-/// What the two ends of one direction tell each other, each word on lines of its own.
-///  tail: the sender has filled all slots before it. head: the receiver has given back all slots before it (low half);
-///  the high half counts the times that it gave back other buffers than it got. One word, so that the sender cannot see
-///  one half older than the other.
-struct pipe_link {
-    alignas(128) std::atomic<std::uint32_t> tail{0};
-    alignas(128) std::atomic<std::uint64_t> head{0};
-    sleep_word rx_sleeps;
-    sleep_word tx_sleeps;
-};
-
-/// The sending half. Slot i of the tx ring and slot i of the peer's rx ring are a pair with one buffer, as in netmap:
-/// put copies the slot across, and only where it differs. What comes back is the same buffer, unless the receiver says
-/// that it swapped.
-template <notifier N = eventfd_notifier>
-struct pipe_tx {
-    static constexpr bool peer_polls = true;  ///< the other side is a core: looking at its line slows it
-    slot* mine;
-    slot* peers;
-    pipe_link* link;
-    index_t num_slots;
-    std::uint32_t num_bufs;
-    N peer;  ///< to wake the receiver
-    int my_fd = -1;
-    bool asymmetric = true;
-    bool armed = false;
-    index_t returned = 0;  ///< the receiver's head, as last read
-    index_t published = 0;
-    std::uint32_t swaps = 0;
-
-    [[gnu::always_inline]] void put(index_t i, slot_words w) const noexcept {
-        const slot_words there = load_words(peers[i]);
-        constexpr std::uint64_t flag = slot_words::bits(ns_buf_changed);
-        w.lo = w.buf_idx() != there.buf_idx() ? w.lo | flag : w.lo & ~flag;
-        update_words(peers[i], w, there);
-    }
-    [[gnu::always_inline]] void put(index_t i, slot& s) const noexcept { put(i, words(s)); }
-
-    void hole(index_t i, slot& s) noexcept {
-        const slot there = load_slot(peers[i]);
-        if (s.buf_idx < 2) s.buf_idx = there.buf_idx;  // the buffer of the pair
-        store_slot(peers[i], s);
-    }
-
-    void cancel(index_t i, index_t k) noexcept {
-        for (; k != 0; --k) {
-            i = ring_prev(i, num_slots);
-            slot s = load_slot(peers[i]);
-            s.len = 0;
-            s.flags = static_cast<std::uint16_t>(s.flags & ns_buf_changed);
-            store_slot(peers[i], s);
-        }
-    }
-
-    [[gnu::always_inline]] void publish(index_t i) noexcept {
-        if (i != published) {
-            published = i;
-            link->tail.store(i, std::memory_order_release);  // P1: the slots before their index
-            link->rx_sleeps.wake(peer, asymmetric);
-        }
-        if (armed) [[unlikely]] {
-            armed = false;
-            link->tx_sleeps.disarm();
-            base::eventfd_clear(my_fd);
-        }
-    }
-
-    [[gnu::always_inline]] index_t reclaim(index_t, sync_flags) noexcept {
-        const std::uint64_t word = link->head.load(std::memory_order_acquire);  // C1
-        const auto given = static_cast<index_t>(word & 0xffffffffU);
-        const auto now = static_cast<std::uint32_t>(word >> 32);
-        if (given >= num_slots) [[unlikely]]
-            return ring_prev(returned, num_slots);
-        if (now != swaps) {
-            // All that was given back, the slot that stays empty for now included: its turn comes without a sign.
-            swaps = now;
-            for (index_t i = returned; i != given; i = ring_next(i, num_slots)) {
-                const std::uint32_t idx = load_slot(peers[i]).buf_idx;
-                slot s = load_slot(mine[i]);
-                if (idx == s.buf_idx || idx - 2 >= num_bufs - 2) continue;
-                s.buf_idx = idx;
-                s.flags = static_cast<std::uint16_t>(s.flags | ns_buf_changed);
-                store_slot(mine[i], s);
-            }
-        }
-        returned = given;
-        return ring_prev(returned, num_slots);
-    }
-
-    /// Before the pipe goes: the buffers of what is in the receiver's hands are those in his slots.
-    void settle() noexcept {
-        for (index_t i = returned; i != published; i = ring_next(i, num_slots)) {
-            const std::uint32_t idx = load_slot(peers[i]).buf_idx;
-            slot s = load_slot(mine[i]);
-            if (idx - 2 >= num_bufs - 2) continue;
-            s.buf_idx = idx;
-            store_slot(mine[i], s);
-        }
-    }
-
-    /// Whether slots came back that reclaim has not seen.
-    [[nodiscard]] bool freed() const noexcept {
-        const auto given = static_cast<index_t>(link->head.load(std::memory_order_acquire) & 0xffffffffU);
-        return given < num_slots && given != returned;
-    }
-};
-
-/// The receiving half. The rx ring's slots are written by the sender; publishing the index that has been given back is
-/// all there is to do.
-template <notifier N = eventfd_notifier>
-struct pipe_rx {
-    pipe_link* link;
-    index_t num_slots;
-    N peer;  ///< to wake the sender
-    int my_fd = -1;
-    bool asymmetric = true;
-    bool armed = false;
-    bool swapped = false;   ///< buffers other than the ones that were got have been given back
-    index_t seen = 0;       ///< the sender's tail, as last read
-    index_t published = 0;
-    std::uint32_t swaps = 0;
-
-    /// What has arrived lies in the ring's own slots: there is nothing to get.
-    static constexpr bool keeps_slots = true;
-
-    [[nodiscard]] [[gnu::always_inline]] bool ready(index_t i) noexcept { return available(i) != 0; }
-    /// Filled slots from i on; looks at the sender's index when it knows of none.
-    [[nodiscard]] [[gnu::always_inline]] index_t available(index_t i) noexcept {
-        if (i == seen) {
-            const index_t tail = link->tail.load(std::memory_order_acquire);  // C1
-            if (tail < num_slots) [[likely]]
-                seen = tail;
-        }
-        return ring_distance(i, seen, num_slots);
-    }
-    [[gnu::always_inline]] void get(index_t, slot&) noexcept {}
-    [[gnu::always_inline]] void give(index_t, slot&) noexcept {}
-    [[gnu::always_inline]] void publish(index_t i) noexcept {
-        if (i != published) {
-            published = i;
-            swaps += swapped ? 1U : 0U;
-            swapped = false;
-            link->head.store(static_cast<std::uint64_t>(swaps) << 32 | i, std::memory_order_release);  // P1
-            link->tx_sleeps.wake(peer, asymmetric);
-        }
-        if (armed) [[unlikely]] {
-            armed = false;
-            link->rx_sleeps.disarm();
-            base::eventfd_clear(my_fd);
-        }
-    }
-};
-static_assert(tx_backend<pipe_tx<>> && rx_backend<pipe_rx<>>);
-
-/// One end of a pipe: its rings, and the descriptor that it sleeps on.
+/// One end of a pipe: its rings, and the descriptors that sleep on them. Ring i of both directions has one: threads with
+/// a handle for one ring each do not take each other's wake-ups.
 struct pipe_end : port_state<pipe_tx<>, pipe_rx<>> {
-    base::unique_fd wake;
+    std::vector<base::unique_fd> wakes;
+    base::unique_fd all;  // an epoll of all of them, when there are several
     bool asymmetric = false;
 
-    [[nodiscard]] int fd() const noexcept { return wake.get(); }
+    [[nodiscard]] int fd(const ring_view& v) const noexcept {
+        const bool one = v.tx_count + v.rx_count == 1 || (v.tx_count == 1 && v.rx_count == 1 && v.tx_first == v.rx_first);
+        return one || !all ? wakes[v.rx_count != 0 ? v.rx_first : v.tx_first].get() : all.get();
+    }
     [[nodiscard]] static result<void> status() { return {}; }
 
-    [[gnu::cold]] void arm(events e) noexcept {
-        bool ready = false;
-        if (any(e & events::rx))
-            for (auto& r : rx) {
-                r.backend().armed = true;
-                r.backend().link->rx_sleeps.arm();
-            }
-        if (any(e & events::tx))
-            for (auto& t : tx) {
-                t.backend().armed = true;
-                t.backend().link->tx_sleeps.arm();
-            }
+    [[nodiscard]] result<void> make_descriptors(index_t n) {
+        for (index_t i = 0; i < n; ++i) {
+            auto w = base::make_eventfd();
+            if (!w) return forward_error(w);
+            wakes.push_back(std::move(*w));
+        }
+        if (n == 1) return {};
+        all.reset(::epoll_create1(EPOLL_CLOEXEC));
+        for (const auto& w : wakes) {
+            epoll_event e{};
+            e.events = EPOLLIN;
+            if (!all || ::epoll_ctl(all.get(), EPOLL_CTL_ADD, w.get(), &e) != 0)
+                return fail(errno, info.name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
+        }
+        return {};
+    }
+
+    [[gnu::cold]] void arm(events e, const ring_view& v) noexcept {
+        const index_t rx_end = any(e & events::rx) ? v.rx_first + v.rx_count : v.rx_first;
+        const index_t tx_end = any(e & events::tx) ? v.tx_first + v.tx_count : v.tx_first;
+        for (index_t i = v.rx_first; i != rx_end; ++i) {
+            rx[i].backend().armed = true;
+            rx[i].backend().link->rx_sleeps.arm();
+        }
+        for (index_t i = v.tx_first; i != tx_end; ++i) {
+            tx[i].backend().armed = true;
+            tx[i].backend().link->tx_sleeps.arm();
+        }
         sleep_barrier(asymmetric);
-        if (any(e & events::rx))
-            for (auto& r : rx) ready |= !r.empty() || r.backend().ready(r.truth().hwtail);
-        if (any(e & events::tx))
-            for (auto& t : tx) ready |= !t.empty() || t.backend().freed();
-        if (ready) base::eventfd_signal(wake.get());
+        for (index_t i = v.rx_first; i != rx_end; ++i)
+            if (!rx[i].empty() || rx[i].backend().ready(rx[i].truth().hwtail)) {
+                rx[i].backend().link->rx_sleeps.found();
+                base::eventfd_signal(wakes[i].get());
+            }
+        for (index_t i = v.tx_first; i != tx_end; ++i)
+            if (!tx[i].empty() || tx[i].backend().freed()) {
+                tx[i].backend().link->tx_sleeps.found();
+                base::eventfd_signal(wakes[i].get());
+            }
     }
 };
 
@@ -273,10 +146,9 @@ private:
         for (int e = 0; e < 2; ++e) {
             auto m = port_memory::create(memory, names[e], e == 0 ? master : slave);
             if (!m) return forward_error(m);
-            auto wake = base::make_eventfd();
-            if (!wake) return forward_error(wake);
+            const auto& shape = e == 0 ? master : slave;
+            if (auto ok = ends[e].make_descriptors(std::max(shape.tx_rings, shape.rx_rings)); !ok) return ok;
             ends[e].rings = std::move(*m);
-            ends[e].wake = std::move(*wake);
         }
         {
             const std::lock_guard guard(memory->pools());
@@ -296,6 +168,11 @@ private:
             for (index_t i = 0; i < here.rings.shape().tx_rings; ++i, ++link)
                 join(here, there, i, link, asymmetric);
         }
+        for (auto& end : ends)
+            for (index_t i = 0; i < std::min(end.tx.size(), end.rx.size()); ++i) {
+                end.tx[i].backend().beside = &end.rx[i].backend().link->rx_sleeps;
+                end.rx[i].backend().beside = &end.tx[i].backend().link->tx_sleeps;
+            }
         return {};
     }
 
@@ -305,8 +182,8 @@ private:
         ring* r = to.rings.rx(i);
         const index_t n = from.rings.shape().tx_slots;
         for (index_t s = 0; s < n; ++s) r->slots()[s] = t->slots()[s];
-        const pipe_tx<> tx{t->slots(), r->slots(), link, n, m.num_bufs(), {to.wake.get()}, from.wake.get(), asymmetric};
-        const pipe_rx<> rx{link, n, {from.wake.get()}, to.wake.get(), asymmetric};
+        const pipe_tx<> tx{t->slots(), r->slots(), link, n, m.num_bufs(), {to.wakes[i].get()}, from.wakes[i].get(), nullptr, asymmetric};
+        const pipe_rx<> rx{link, n, {from.wakes[i].get()}, to.wakes[i].get(), nullptr, asymmetric};
         from.tx.emplace_back(t, n, m, tx);
         to.rx.emplace_back(r, n, m, rx);
     }
@@ -328,8 +205,8 @@ public:
 };
 
 /// One end of a pipe, `netmap:NAME{ID` (master) or `netmap:NAME}ID` (slave); any parent name will do, and a parent that
-/// is open in this program lends its memory if there is room in it, so that it and the pipe swap buffers. Nothing is ever lost in a pipe: it
-/// pushes back. Sources: netmap(4), semantics section 9.
+/// is open in this program lends its memory if there is room in it, so that it and the pipe swap buffers. Nothing is ever
+/// lost in a pipe: it pushes back. Sources: netmap(4), semantics section 9.
 class pipe : public port_handle<pipe_end> {
 public:
     static constexpr const char* kind_name = "pipes (netmap:NAME{ID and netmap:NAME}ID)";
@@ -351,8 +228,9 @@ public:
         if (auto ok = has_ring(end, spec); !ok) return forward_error(ok);
         if (o.memory && o.memory != core->memory)
             return fail(EINVAL, spec.identity() + " exists already, in other memory than the one asked for");
-        for (auto& r : end.rx) r.set_timestamps(o.timestamps);
-        return pipe(std::shared_ptr<pipe_end>(core, &end), spec, o);
+        pipe p(std::shared_ptr<pipe_end>(core, &end), spec, o);
+        for (index_t i = 0; i < p.num_rx_rings(); ++i) p.rx(i).set_timestamps(o.timestamps);  // others may run on the rest
+        return p;
     }
 
     [[nodiscard]] static result<port_info> query(context& ctx, const port_spec& spec, const open_options& o) {
