@@ -24,29 +24,6 @@ class rx_ring;
 /// For a batch that starts where the ring stands, without looking at what the user did.
 struct as_it_is {};
 
-// A backend that takes its slots as words is spared the way through the fields.
-template <class B>
-concept puts_words = requires(const B& b, index_t i, const slot_words& w) { b.put(i, w); };
-
-// A backend for which not every whole frame is plain: takes() says which are, put_plain() is put() for those.
-template <class B>
-concept picks_plain = requires(B& b, const B& c, index_t i, const slot_words& w) {
-    { c.takes(w) } noexcept -> std::same_as<bool>;
-    { b.put_plain(i, w) } noexcept;
-};
-
-template <class B>
-[[nodiscard]] [[gnu::always_inline]] inline slot_words put_one(B& b, index_t i, const slot_words& w) noexcept {
-    if constexpr (puts_words<B>) {
-        b.put(i, w);
-        return w;
-    } else {
-        slot s = from_words(w);
-        b.put(i, s);
-        return words(s);
-    }
-}
-
 /// One visit to a transmit ring. Construction takes over what the user queued by hand; then put() any number of slots
 /// up to room(); then commit().
 template <tx_backend B>

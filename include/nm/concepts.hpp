@@ -63,6 +63,17 @@ concept rx_backend = slot_type<S> && std::is_trivially_copyable_v<B> && requires
     { b.publish(i) } noexcept;
 };
 
+/// A backend that takes its slots as words is spared the way through the fields.
+template <class B>
+concept puts_words = requires(const B& b, index_t i, const slot_words& w) { b.put(i, w); };
+
+/// A backend for which not every whole frame is plain: takes() says which are, put_plain() is put() for those.
+template <class B>
+concept picks_plain = requires(B& b, const B& c, index_t i, const slot_words& w) {
+    { c.takes(w) } noexcept -> std::same_as<bool>;
+    { b.put_plain(i, w) } noexcept;
+};
+
 /// What the user sees of any ring, in netmap's words.
 template <class R>
 concept ring_type = requires(R& r, const R& c, index_t i) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "nm/concepts.hpp"
 #include "nm/counters.hpp"
 #include "nm/kring.hpp"
 #include "nm/region.hpp"
@@ -37,6 +38,18 @@ struct buffer_space {
 
 /// Nothing, or more than a buffer holds: one comparison for both.
 [[nodiscard]] [[gnu::always_inline]] constexpr bool odd_length(std::uint32_t len, std::uint32_t size) noexcept { return len - 1 >= size; }
+
+template <class B>
+[[nodiscard]] [[gnu::always_inline]] inline slot_words put_one(B& b, index_t i, const slot_words& w) noexcept {
+    if constexpr (puts_words<B>) {
+        b.put(i, w);
+        return w;
+    } else {
+        slot s = from_words(w);
+        b.put(i, s);
+        return words(s);
+    }
+}
 
 /// What tx and rx rings share: netmap's ring as the user sees it, and the private truth behind it. One thread at a
 /// time per ring. Two rings of one port may be two threads', so they share no cache line (nor a pair of lines, which is
