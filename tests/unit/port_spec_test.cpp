@@ -168,6 +168,12 @@ TEST(port, null_takes_everything_and_has_nothing) {
     EXPECT_EQ(nm::wait(n, nm::events::rx, std::chrono::milliseconds(5)), nm::events::none);
 }
 
+TEST(port, may_not_have_the_name_of_an_interface) {
+    nm::context ctx;
+    for (const auto& text : {nm::try_open<nm::null_port>(ctx, "null:lo").error().text, nm::query(ctx, "null:lo").error().text})
+        EXPECT_NE(text.find("there is a network interface of that name"), std::string::npos) << text;
+}
+
 TEST(port, memory_is_shared_by_id_by_region_and_by_name) {
     nm::context ctx;
     auto a = nm::open<nm::null_port>(ctx, "null:a@1"), b = nm::open<nm::null_port>(ctx, "null:b@1"),

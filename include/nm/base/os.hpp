@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <linux/membarrier.h>
+#include <net/if.h>
 #include <string>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -90,6 +91,8 @@ private:
         return fail(errno, "cannot map " + std::to_string(size) + " bytes of memory: " + errno_text(errno));
     return mapping(p, size);
 }
+
+[[nodiscard]] inline bool interface_exists(const char* name) noexcept { return ::if_nametoindex(name) != 0; }
 
 [[nodiscard]] inline result<unique_fd> make_eventfd() {
     unique_fd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

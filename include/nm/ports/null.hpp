@@ -48,6 +48,7 @@ public:
     [[nodiscard]] static result<null_port> open(context& ctx, const port_spec& spec, const open_options& o) {
         if (spec.mode != ring_mode::all && spec.mode != ring_mode::one)
             return fail(EINVAL, "null:" + spec.name + ": a null port has no host rings");
+        if (auto ok = free_name(spec.name); !ok) return forward_error(ok);
         const std::string key = "null:" + spec.name;
         auto state = spec.name.empty() ? nullptr : ctx.find<null_state>(key);
         if (!state) {
@@ -62,6 +63,7 @@ public:
     }
 
     [[nodiscard]] static result<port_info> query(context& ctx, const port_spec& spec, const open_options& o) {
+        if (auto ok = free_name(spec.name); !ok) return forward_error(ok);
         if (auto state = ctx.find<null_state>("null:" + spec.name); state && !spec.name.empty()) return state->info;
         const port_shape shape = shape_of(o);
         if (auto ok = shape.check("null:" + spec.name); !ok) return forward_error(ok);
@@ -71,6 +73,12 @@ public:
 private:
     null_port(std::shared_ptr<null_state> s, const port_spec& spec, const open_options& o)
         : port_handle(std::move(s), spec, o) {}
+
+    // netmap(4): a port's own name "cannot be the name of any existing OS network interface".
+    [[nodiscard]] static result<void> free_name(const std::string& name) {
+        if (name.empty() || !base::interface_exists(name.c_str())) return {};
+        return fail(EEXIST, "null:" + name + ": there is a network interface of that name; choose another, or open netmap:" + name);
+    }
 
     [[nodiscard]] static port_shape shape_of(const open_options& o) {
         port_shape s;
