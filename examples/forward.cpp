@@ -38,6 +38,8 @@ void run(A& a, B& b, std::uint64_t deadline) {
         shown = moved;
         last = now;
     }
+    for (const auto& s : {a.status(), b.status()})
+        if (!s) std::fprintf(stderr, "forward: %s\n", s.error().text.c_str());
 }
 
 template <class P>
