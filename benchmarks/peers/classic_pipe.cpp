@@ -3,7 +3,8 @@
 // The classic netmap pipe as a baseline: netmap's structure, written afresh from what is known of its behaviour. Each end
 // has rings of its own; txsync copies the new slots of a tx ring to the same places of the peer's rx ring, rxsync copies
 // the released ones back, so that buffers change rings and nothing is copied but slots; the position is handed over once
-// a sync. Kept out of it, in the baseline's favour: the system call, the lock on the ring and the wake-up.
+// a sync. In the baseline's favour: no system call, no lock on the ring, no wake-up, and only slots with a changed buffer
+// are copied back (netmap copies all; written so it is half as fast here, and misses the ratio that others saw).
 //
 // Works: `slots` (16-byte slots only) and `frames` (60 bytes filled and read).
 
@@ -70,7 +71,7 @@ struct pipe {
         for (std::uint32_t k = tx.hwcur; k != head;) {
             slot& ts = tx.user->slots[k];
             rx.user->slots[k] = ts;
-            ts.flags = static_cast<std::uint16_t>(ts.flags & ~buf_changed);
+            if ((ts.flags & buf_changed) != 0) ts.flags = static_cast<std::uint16_t>(ts.flags & ~buf_changed);
             const bool last = (ts.flags & more_frag) == 0;
             k = next(k);
             if (last) complete = k;
@@ -88,6 +89,7 @@ struct pipe {
         if (rx.hwcur != head) {
             for (std::uint32_t k = rx.hwcur; k != head; k = next(k)) {
                 slot& rs = rx.user->slots[k];
+                if ((rs.flags & buf_changed) == 0) continue;
                 tx.user->slots[k] = rs;
                 rs.flags = static_cast<std::uint16_t>(rs.flags & ~buf_changed);
             }
