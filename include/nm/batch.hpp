@@ -298,7 +298,7 @@ public:
 
     [[gnu::always_inline]] void store_back() noexcept {
         const index_t arrived = ring_distance(r_.k_.hwtail, tail(), n_);
-        r_.b_ = b_;
+        if constexpr (!keeps_slots) r_.b_ = b_;
         r_.k_.hwcur = i_;
         r_.k_.hwtail = tail();
         r_.c_.frames += arrived;
@@ -307,7 +307,7 @@ public:
         bytes_ = 0;
     }
     [[gnu::always_inline]] void load_again() noexcept {
-        b_ = r_.b_;
+        if constexpr (!keeps_slots) b_ = r_.b_;
         i_ = r_.k_.hwcur;
         seen_ = ring_distance(i_, r_.k_.hwtail, n_);
     }
@@ -373,7 +373,8 @@ private:
     }
 
     rx_ring<B>& r_;
-    B b_;
+    // What the loop itself does not touch is not copied: it is looked at once a run.
+    std::conditional_t<keeps_slots, B&, B> b_;
     slot* const slots_;
     const buffer_space bufs_;
     const index_t n_;
