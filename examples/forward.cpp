@@ -82,7 +82,8 @@ int main(int argc, char** argv) try {
             auto sink = nm::open<nm::pipe>(ctx, "netmap:out}1", together);
             while (!over(deadline))
                 if (nm::generate(source, 256, [](nm::frame& f) noexcept { f.resize(60); }) + nm::drain(sink, 256) == 0)
-                    std::this_thread::yield();
+                    (void)nm::wait_any(std::chrono::milliseconds(20), nm::watch{source, nm::events::tx},
+                                       nm::watch{sink, nm::events::rx});
         });
     std::visit([](auto&... p) { (announce(p.info()), ...); }, a, b);
     std::visit([&](auto& x, auto& y) { run(x, y, deadline); }, a, b);

@@ -8,6 +8,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <vector>
 
 namespace nm::sys {
@@ -166,6 +167,20 @@ packet_info packet_batch::info(unsigned m) const noexcept {
         i.tpid = (a.tp_status & TP_STATUS_VLAN_TPID_VALID) != 0 ? a.tp_vlan_tpid : std::uint16_t{ETH_P_8021Q};
     }
     return i;
+}
+
+result<base::unique_fd> claim_interface(unsigned index, int queue, const std::string& name) {
+    // An abstract socket's name lives in the network namespace, as the interface does, and ends with its owner.
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string text = "nm/interface/" + std::to_string(index) + (queue < 0 ? "" : "/" + std::to_string(queue));
+    std::copy(text.begin(), text.end(), address.sun_path + 1);
+    base::unique_fd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+    if (!fd) return fail(errno, name + ": cannot make a socket: " + base::errno_text(errno));
+    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0) return fd;
+    if (errno != EADDRINUSE) return fail(errno, name + ": cannot be claimed: " + base::errno_text(errno));
+    return fail(EBUSY, name + " is open in another program (or another context of this one); close it there first");
 }
 
 }  // namespace nm::sys

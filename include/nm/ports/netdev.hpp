@@ -32,6 +32,7 @@ public:
                 if (auto ok = has_ring(*state, spec); !ok) return forward_error(ok);
             if (o.memory && o.memory != state->memory)
                 return fail(EINVAL, spec.name + " is open already, in other memory than the one asked for");
+            if (auto ok = same_wishes(*state, spec, o); !ok) return forward_error(ok);
             return netdev(std::move(state), spec, o);
         }
         auto made = netdev_state::create(ctx, spec, o);
@@ -69,6 +70,22 @@ public:
 
 private:
     using port_handle::port_handle;
+    // A port that is open stays as it is: whoever wants it otherwise is told so.
+    [[nodiscard]] static result<void> same_wishes(const netdev_state& s, const port_spec& spec, const open_options& o) {
+        auto mode = spec.conf_mode.empty() ? result<netdev_mode>(o.require_mode ? o.mode : netdev_mode::best)
+                                           : mode_named(spec.conf_mode);
+        if (!mode) return forward_error(mode);
+        const bool packet = s.carries_headers(), zero_copy = s.info.mode == "af_xdp zero-copy";
+        const bool other = *mode == netdev_mode::af_packet          ? !packet
+                           : *mode == netdev_mode::af_xdp_zero_copy ? !zero_copy
+                           : *mode == netdev_mode::af_xdp_copy      ? packet || zero_copy
+                                                                    : false;
+        if (other) return fail(EBUSY, spec.name + " is open already, as " + s.info.mode + "; close it to open it in another mode");
+        if ((spec.tx_slots && *spec.tx_slots != s.info.tx_slots) || (spec.rx_slots && *spec.rx_slots != s.info.rx_slots))
+            return fail(EBUSY, spec.name + " is open already, with rings of " + std::to_string(s.info.tx_slots) + " and " +
+                                   std::to_string(s.info.rx_slots) + " slots; close it to open it with others");
+        return {};
+    }
     [[nodiscard]] static std::string key(const std::string& name) { return "netdev:" + name; }
 };
 

@@ -37,8 +37,11 @@ struct xdp_hazard {
 
 [[nodiscard]] inline std::string list_of(const sys::offload_flags& f) {
     std::string s;
-    const auto add = [&](bool on, const char* name) {
-        if (on) s += (s.empty() ? "" : " ") + std::string(name) + " off";
+    const auto add = [&s](bool on, const char* name) {
+        if (!on) return;
+        if (!s.empty()) s += ' ';
+        s += name;
+        s += " off";
     };
     add(f.tx_csum, "tx");
     add(f.tso, "tso");
@@ -78,12 +81,15 @@ struct xdp_hazard {
 
 }  // namespace detail
 
-[[nodiscard]] inline result<netdev_mode> mode_named(std::string_view name) {
+[[nodiscard]] inline result<netdev_mode> mode_named(std::string_view text) {
+    std::string name(text);
+    for (char& c : name)
+        if (c == '-' || c == ' ') c = '_';
     if (name == "best") return netdev_mode::best;
     if (name == "af_packet") return netdev_mode::af_packet;
     if (name == "af_xdp" || name == "af_xdp_copy" || name == "copy") return netdev_mode::af_xdp_copy;
-    if (name == "af_xdp_zero_copy" || name == "zero-copy" || name == "zc") return netdev_mode::af_xdp_zero_copy;
-    return fail(EINVAL, "there is no mode \"" + std::string(name) + "\": best, af_packet, af_xdp (copy), af_xdp_zero_copy");
+    if (name == "af_xdp_zero_copy" || name == "af_xdp_zc" || name == "zero_copy" || name == "zc") return netdev_mode::af_xdp_zero_copy;
+    return fail(EINVAL, "there is no mode \"" + name + "\": best, af_packet, af_xdp (copy), af_xdp_zero_copy");
 }
 
 /// Virtual interfaces have no zero-copy, and generic (skb) receive is slightly faster there than native.

@@ -131,6 +131,9 @@ inline result<void> netdev_state::open_xdp(const netdev_plan& plan) {
 }
 
 inline result<void> netdev_state::open_packet(const netdev_plan& plan, const open_options& o) {
+    auto claim = sys::claim_interface(link.index, plan.single ? static_cast<int>(plan.queue) : -1, plan.info().name);
+    if (!claim) return forward_error(claim);
+    claim_ = std::move(*claim);
     sys::packet_options p;
     p.link = &link;
     p.promiscuous = o.promiscuous;

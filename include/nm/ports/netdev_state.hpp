@@ -130,7 +130,7 @@ struct netdev_state : port_state<netdev_tx, netdev_rx> {
         const auto& s = watch_.look();
         if (!s.lost()) return {};
         base::eventfd_signal(wake_.get());
-        if (s.gone) return fail(ENODEV, link.name + " is gone; close the port");
+        if (s.gone || !base::interface_exists(link.name.c_str())) return fail(ENODEV, link.name + " is gone; close the port");
         if (s.down) return fail(ENETDOWN, link.name + " is down; run `ip link set " + link.name + " up`");
         return fail(EMSGSIZE, "the MTU of " + link.name + " changed from " + std::to_string(link.mtu) + " to " +
                                   std::to_string(s.mtu) + "; close the port and open it again");
@@ -171,6 +171,7 @@ private:
     sys::link_watch watch_;
     sys::xdp_program program_;
     std::vector<sys::xdp_socket> xdp_;
+    base::unique_fd claim_;  // AF_PACKET: nobody else has it
     std::vector<sys::packet_socket> packet_;
     std::vector<std::unique_ptr<xdp_tx_state>> xdp_tx_;
     std::vector<std::unique_ptr<xdp_rx_state>> xdp_rx_;

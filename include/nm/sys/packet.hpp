@@ -54,6 +54,10 @@ struct packet_info {
     std::array<std::byte, vnet_header_bytes> header{};  // virtio-net header, about the frame without that tag
 };
 
+/// Says to all programs of this network namespace that an interface (queue -1), or one of its queues, is taken; gone with
+/// the descriptor. EBUSY when it is. Two AF_PACKET sockets would both get every frame, and the kernel does not mind.
+[[nodiscard]] result<base::unique_fd> claim_interface(unsigned index, int queue, const std::string& name);
+
 /// Up to `frames` frames of up to `pieces` pieces each.
 class packet_batch {
 public:
