@@ -328,6 +328,23 @@ TEST_F(netdev_scenario, two_opens_share_a_port_and_x_is_alone) {
     EXPECT_FALSE(try_open<netdev>(ctx, "netmap:na"));
 }
 
+TEST_F(netdev_scenario, a_second_open_that_wants_something_else_is_told_so) {
+    context ctx, other;
+    auto p = must_open(ctx, "netmap:na");
+    ASSERT_EQ(p.mode(), "af_packet");
+    for (const char* name : {"netmap:na@conf:mode=af_xdp", "netmap:na@conf:mode=af-xdp-zc", "netmap:na@conf:slots=64"}) {
+        const auto r = try_open<netdev>(ctx, name);
+        ASSERT_FALSE(r) << name;
+        EXPECT_EQ(r.error().code.value(), EBUSY) << r.error().text;
+    }
+    EXPECT_TRUE(try_open<netdev>(ctx, "netmap:na@conf:mode=af_packet").has_value());
+    const auto elsewhere = try_open<netdev>(other, "netmap:na");
+    ASSERT_FALSE(elsewhere) << "two sockets would each get every frame";
+    EXPECT_EQ(elsewhere.error().code.value(), EBUSY) << elsewhere.error().text;
+    p.close();
+    EXPECT_TRUE(try_open<netdev>(other, "netmap:na").has_value());
+}
+
 TEST_F(netdev_scenario, too_long_is_counted_and_the_next_one_passes) {
     for (const bool off : {false, true}) {
         if (off) offloads_off();

@@ -280,4 +280,18 @@ TEST_F(kernel_interface, kill_leaves_nothing_behind) {
     }
 }
 
+// AF_PACKET sockets do not exclude each other: the claim does, per interface or queue, and ends with its descriptor.
+TEST_F(kernel_interface, a_claim_excludes_others_until_it_is_closed) {
+    const auto index = link().index;
+    auto whole = sys::claim_interface(index, -1, "nsa");
+    ASSERT_TRUE(whole) << whole.error().text;
+    const auto again = sys::claim_interface(index, -1, "nsa");
+    ASSERT_FALSE(again);
+    EXPECT_EQ(again.error().code.value(), EBUSY);
+    EXPECT_NE(again.error().text.find("another program"), std::string::npos) << again.error().text;
+    EXPECT_TRUE(sys::claim_interface(index, 0, "nsa-0")) << "another name";
+    whole->reset();
+    EXPECT_TRUE(sys::claim_interface(index, -1, "nsa"));
+}
+
 }  // namespace

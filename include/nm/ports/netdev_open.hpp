@@ -191,8 +191,8 @@ inline result<void> netdev_state::make_descriptors() {
     return {};
 }
 
-/// A socket that somebody watches runs the watcher for every frame it sends or gets, whatever it is watched for: 15 % of
-/// the rate. So sockets are in the set only while armed.
+/// A socket that somebody watches runs the watcher for every frame it sends or gets, whatever it is watched for: with it
+/// the loop over two veth ends ran at 0.8 of one by hand, without it at 1.0. So sockets are in the set only while armed.
 inline void netdev_state::watch_sockets(std::uint32_t what) noexcept {
     epoll_event e{};
     e.events = what | EPOLLET;
