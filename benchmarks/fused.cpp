@@ -86,7 +86,7 @@ template <class Tx>
         i = i + 1 == rn ? 0 : i + 1;
         j = j + 1 == tn ? 0 : j + 1;
     }
-    for (auto* c : {&rx.stats(), &tx.stats()}) c->frames += frames, c->slots += frames, c->bytes += bytes;
+    for (auto* c : {&rx.live(), &tx.live()}) c->frames += frames, c->slots += frames, c->bytes += bytes;
     rb.swapped |= frames != 0;
     rk.hwcur = rk.hwtail = i;
     rx.set_head(i);

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "nm/cpu.hpp"
+
 namespace nm {
 
 /// Why a frame went nowhere. Each drop is counted under exactly one of these (DESIGN: the law of conservation).
@@ -25,8 +27,7 @@ inline constexpr std::size_t causes = 7;
     return names[static_cast<std::size_t>(c)];
 }
 
-/// What one ring did, since it was opened. Written by the ring's own thread; another thread may look (a value read so
-/// is some recent one).
+/// What one ring did, since it was opened.
 struct counters {
     std::uint64_t frames = 0;  ///< tx: accepted from the user; rx: delivered to the user
     std::uint64_t bytes = 0;
@@ -48,6 +49,37 @@ struct counters {
         for (std::size_t i = 0; i < causes; ++i) drops[i] += o.drops[i];
         reinits += o.reinits;
         return *this;
+    }
+};
+
+/// A number that one thread adds to and any may read: what it reads is some recent value, never half of one.
+class counter {
+public:
+    [[nodiscard]] std::uint64_t get() const noexcept { return load_once(v_); }
+    operator std::uint64_t() const noexcept { return get(); }
+    counter& operator+=(std::uint64_t n) noexcept {
+        store_once(v_, get() + n);
+        return *this;
+    }
+    counter& operator-=(std::uint64_t n) noexcept { return *this += ~n + 1; }
+    counter& operator++() noexcept { return *this += 1; }
+    counter& operator--() noexcept { return *this -= 1; }
+
+private:
+    std::uint64_t v_ = 0;
+};
+
+/// counters as a ring keeps them: written by the ring's own thread, read by any.
+struct live_counters {
+    counter frames, bytes, slots;
+    std::array<counter, causes> drops;
+    counter reinits;
+
+    void drop(cause c, std::uint64_t n = 1) noexcept { drops[static_cast<std::size_t>(c)] += n; }
+    [[nodiscard]] counters now() const noexcept {
+        counters c{frames, bytes, slots, {}, reinits};
+        for (std::size_t i = 0; i < causes; ++i) c.drops[i] = drops[i];
+        return c;
     }
 };
 

@@ -93,7 +93,7 @@ template <class B>
 [[nodiscard]] bool hole(rx_ring<B>& from, const rx_batch<B>& rx, const slot_words& w) noexcept {
     if (w.len() == 0) return true;
     if (rx.valid(w) && w.len() <= rx.capacity()) return false;
-    from.stats().drop(rx.valid(w) ? cause::bad_len : cause::bad_idx);
+    from.live().drop(rx.valid(w) ? cause::bad_len : cause::bad_idx);
     return true;
 }
 
@@ -125,8 +125,8 @@ template <bool Same, class RxB, class TxB, class F>
         if (slots == 0) return step::stop;
         if (slots > tx.longest_frame()) {
             drop = true;
-            ++to.stats().frames;
-            to.stats().drop(cause::bad_chain);
+            ++to.live().frames;
+            to.live().drop(cause::bad_chain);
         } else if (slots > tx.free() && slots > tx.more_room()) {
             return step::stop;
         }
@@ -141,7 +141,7 @@ template <bool Same, class RxB, class TxB, class F>
             if (!rx.template fetch<false>(w)) return step::stop;
         }
         drop = v == verdict::drop && first;
-        if (drop) from.stats().drop(cause::policy);
+        if (drop) from.live().drop(cause::policy);
     }
     if (drop) {
         rx.give(w, false);
@@ -204,7 +204,7 @@ template <bool Same, class RxB, class TxB, class F>
                     break;
                 }
                 if (v == verdict::drop) {
-                    from.stats().drop(cause::policy);
+                    from.live().drop(cause::policy);
                     rx.give(s, false);
                     continue;
                 }
@@ -284,7 +284,7 @@ index_t forward(rx_ring<RxB>& from, tx_ring<TxB>& to, index_t max, F&& fn = {}) 
 template <tx_backend B, packet_callable F>
 index_t generate(tx_ring<B>& to, index_t max, F&& fn) noexcept {
     tx_batch<B> tx(to, max);
-    const std::uint64_t before_all = to.stats().frames;
+    const std::uint64_t before_all = to.live().frames;
     bool first = !tx.open();
     for (index_t budget = max, run = 0; (run = std::min(tx.room(), budget)) != 0; budget -= run) {
         index_t left = run;
@@ -302,7 +302,7 @@ index_t generate(tx_ring<B>& to, index_t max, F&& fn) noexcept {
         if (left != 0) break;
     }
     tx.commit();
-    return static_cast<index_t>(to.stats().frames - before_all);
+    return static_cast<index_t>(to.live().frames - before_all);
 }
 
 /// Takes up to `max` slots out of a receive ring, and the rest of a frame that these began, and shows each to `fn`.

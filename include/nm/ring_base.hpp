@@ -18,6 +18,7 @@ struct buffer_space {
     std::uint32_t count = 0;
     std::uint32_t size = 0;  ///< bytes per buffer, and their distance
 
+    buffer_space() = default;
     explicit buffer_space(const region& m) noexcept : base(m.buf(0)), count(m.num_bufs()), size(m.buf_size()) {}
 
     [[nodiscard]] [[gnu::always_inline]] bool valid(std::uint32_t idx) const noexcept { return idx - 2 < count - 2; }
@@ -97,8 +98,9 @@ public:
     /// netmap's own structure, for who wants to walk it.
     [[nodiscard]] ring& shared() noexcept { return *r_; }
     [[nodiscard]] const kring& truth() const noexcept { return k_; }
-    [[nodiscard]] const counters& stats() const noexcept { return c_; }
-    [[nodiscard]] counters& stats() noexcept { return c_; }
+    [[nodiscard]] counters stats() const noexcept { return c_.now(); }
+    /// For backends and loops, which add to them.
+    [[nodiscard]] live_counters& live() noexcept { return c_; }
     [[nodiscard]] const buffer_space& buffers() const noexcept { return bufs_; }
 
 protected:
@@ -137,7 +139,7 @@ protected:
     nm::slot* slots_;
     buffer_space bufs_;
     kring k_;
-    counters c_;
+    live_counters c_;
 };
 
 }  // namespace nm

@@ -91,7 +91,7 @@ protected:
     base::unique_fd kernel;
     region_ptr memory;
     std::vector<slot> ring_slots;
-    counters stats;
+    live_counters stats;
     std::atomic<bool> armed = false;
     std::unique_ptr<packet_rx_state> rx;
     packet_tx_state tx;
@@ -110,8 +110,8 @@ TEST_F(packet_backend, a_frame_longer_than_64_kb_is_counted) {
         arrives(100);
     }
     EXPECT_EQ(take(p), 4U * 2 + 1);
-    EXPECT_EQ(stats.dropped(cause::bad_len), 3U);
-    EXPECT_EQ(stats.dropped(), 3U);
+    EXPECT_EQ(stats.now().dropped(cause::bad_len), 3U);
+    EXPECT_EQ(stats.now().dropped(), 3U);
     EXPECT_EQ(p.free_count, 1024U);
 }
 
@@ -125,7 +125,7 @@ TEST_F(packet_backend, a_long_frame_finds_its_buffers) {
         for (int i = 0; i < 100; ++i) arrives(60);
         arrives(9014);
         EXPECT_EQ(take(p), 102U) << slots;
-        EXPECT_EQ(stats.dropped(), 0U);
+        EXPECT_EQ(stats.now().dropped(), 0U);
         EXPECT_EQ(p.free_count, slots);
     }
 }
@@ -142,7 +142,7 @@ TEST_F(packet_backend, a_bad_frame_behind_a_full_socket_is_counted_once) {
     char c = 0;
     while (::recv(kernel.get(), &c, 1, 0) == 1 && c == 'x') c = 0;
     EXPECT_EQ(tx.reclaim(), 2U);
-    EXPECT_EQ(stats.dropped(cause::bad_len), 1U);
+    EXPECT_EQ(stats.now().dropped(cause::bad_len), 1U);
 }
 
 }  // namespace

@@ -120,8 +120,8 @@ inline result<void> netdev_state::open_xdp(const netdev_plan& plan) {
         for (index_t k = 0; k < shape.rx_slots; ++k) rb.x.give(rx_shared->slots()[k]);
         tx.emplace_back(tx_shared, shape.tx_slots, *memory, tb);
         rx.emplace_back(rx_shared, shape.rx_slots, *memory, rb);
-        t.stats = &tx.back().stats();
-        r.stats = &rx.back().stats();
+        t.stats = &tx.back().live();
+        r.stats = &rx.back().live();
         rx.back().backend().publish(0);
     }
     // Frames arrive from here on, when all queues are ready for them.
@@ -167,8 +167,8 @@ inline result<void> netdev_state::open_packet(const netdev_plan& plan, const ope
     for (index_t k = shape.rx_slots; k-- != 0;) rb.p.give(rx_shared->slots()[k]);
     tx.emplace_back(tx_shared, shape.tx_slots, *memory, tb);
     rx.emplace_back(rx_shared, shape.rx_slots, *memory, rb);
-    t.stats = &tx.back().stats();
-    r.stats = &rx.back().stats();
+    t.stats = &tx.back().live();
+    r.stats = &rx.back().live();
     return {};
 }
 
@@ -269,7 +269,7 @@ inline void netdev_state::read_kernel_drops() noexcept {
         } else if (i < packet_.size()) {
             now = packet_[i].kernel_drops();
         }
-        rx[i].stats().drop(cause::full, now - kernel_drops_[i]);
+        rx[i].live().drop(cause::full, now - kernel_drops_[i]);
         kernel_drops_[i] = now;
     }
 }

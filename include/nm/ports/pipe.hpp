@@ -13,7 +13,7 @@ namespace nm {
 
 /// One end of a pipe: its rings, and the descriptors that sleep on them. Ring i of both directions has one: threads with
 /// a handle for one ring each do not take each other's wake-ups.
-struct pipe_end : port_state<pipe_tx<>, pipe_rx<>> {
+struct pipe_end : port_state<pipe_tx<>, link_rx<>> {
     std::vector<base::unique_fd> wakes;
     base::unique_fd all;  // an epoll of all of them, when there are several
     bool asymmetric = false;
@@ -113,7 +113,7 @@ struct pipe_core {
         master.extra_bufs = o.extra_bufs;
         const port_shape slave = crossed(master);
         if (auto ok = master.check(spec.identity()); !ok) return forward_error(ok);
-        const std::size_t links = (master.tx_rings + master.rx_rings) * sizeof(pipe_link);
+        const std::size_t links = (master.tx_rings + master.rx_rings) * sizeof(ring_link);
         auto memory = ctx.region_of(spec.name);
         const bool cramped = memory && !holds(*memory, master.bufs() + slave.bufs(), master.meta_bytes() + slave.meta_bytes() + links);
         if (o.memory || !memory || cramped) {
@@ -157,7 +157,7 @@ private:
             links_offset = *at;
             links_bytes = links;
         }
-        auto* link = new (memory->base() + links_offset) pipe_link[master.tx_rings + master.rx_rings];
+        auto* link = new (memory->base() + links_offset) ring_link[master.tx_rings + master.rx_rings];
         const bool asymmetric = base::membarrier_register();
         for (int e = 0; e < 2; ++e) {
             pipe_end& here = ends[e];
@@ -176,14 +176,14 @@ private:
         return {};
     }
 
-    static void join(pipe_end& from, pipe_end& to, index_t i, pipe_link* link, bool asymmetric) {
+    static void join(pipe_end& from, pipe_end& to, index_t i, ring_link* link, bool asymmetric) {
         const region& m = *from.memory;
         ring* t = from.rings.tx(i);
         ring* r = to.rings.rx(i);
         const index_t n = from.rings.shape().tx_slots;
         for (index_t s = 0; s < n; ++s) r->slots()[s] = t->slots()[s];
         const pipe_tx<> tx{t->slots(), r->slots(), link, n, m.num_bufs(), {to.wakes[i].get()}, from.wakes[i].get(), nullptr, asymmetric};
-        const pipe_rx<> rx{link, n, {from.wakes[i].get()}, to.wakes[i].get(), nullptr, asymmetric};
+        const link_rx<> rx{link, n, {from.wakes[i].get()}, to.wakes[i].get(), nullptr, asymmetric};
         from.tx.emplace_back(t, n, m, tx);
         to.rx.emplace_back(r, n, m, rx);
     }

@@ -51,7 +51,7 @@ struct xdp_side {
     umem_map map;
     slot* slots = nullptr;
     index_t num_slots = 0;
-    counters* stats = nullptr;
+    live_counters* stats = nullptr;
     std::atomic<bool>* armed = nullptr;  // the port's, for this direction: somebody sleeps, or is about to
     void (*disarm)(void*) noexcept = nullptr;
     void* port = nullptr;
