@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from harness import report, rows, settings  # noqa: E402
+from harness import ovs, report, rows, settings  # noqa: E402
 from harness.evaluate import Sample, evaluate  # noqa: E402
 
 KEYS = ["work", "peer", "placement", "nm", "peer_rate", "ratio", "samples", "target", "met"]
@@ -65,6 +65,15 @@ class Evaluate(unittest.TestCase):
             self.assertEqual(evaluate(row, [Sample("nm", "one-cpu", rate), Sample("p", "one-cpu", 100)], 1)[0]["met"], met)
 
 
+    def test_a_row_for_information_has_a_ratio_and_no_verdict(self):
+        row = work_with(rows.Row("p", rows.one(None))).rows[0]
+        seen = evaluate(row, samples(**{"nm_one-cpu": [9, 9, 9], "p_one-cpu": [3, 3, 3]}))[0]
+        self.assertEqual(list(seen), KEYS)
+        self.assertEqual((seen["ratio"], seen["target"], seen["met"]), (3.0, None, None))
+        unseen = evaluate(row, samples(**{"nm_one-cpu": [9, 9, 9]}))[0]
+        self.assertEqual((unseen["ratio"], unseen["met"]), (None, None))
+
+
 class Rows(unittest.TestCase):
     def test_every_row_names_its_contestants_and_has_a_title_of_its_own(self):
         titles = [r.title for w in rows.all_works() for r in w.rows]
@@ -76,7 +85,66 @@ class Rows(unittest.TestCase):
 
     def test_work_names_begin_as_the_rows_are_called(self):
         kinds = {r.work.split()[0] for w in rows.all_works() for r in w.rows}
-        self.assertEqual(kinds, {"channel", "kernel", "fused", "header"})
+        self.assertEqual(kinds, {"channel", "switch", "kernel", "fused", "header"})
+
+
+class Switch(unittest.TestCase):
+    def works(self):
+        return [w for w in rows.all_works() if w.name.startswith("switch")]
+
+    def test_both_sides_of_a_ratio_see_the_same_traffic(self):
+        for work in self.works():
+            if work.setting == "plain" and work.name.startswith(("switch copy", "switch zero-copy")):
+                self.assertGreaterEqual(len(work.contestants), 2)
+                self.assertEqual({tuple(c.command[1:]) for c in work.contestants}, {tuple(work.contestants[0].command[1:])})
+
+    def test_every_shape_is_there_and_batches_of_64_have_the_targets(self):
+        found = {r.title: r for w in self.works() for r in w.rows}
+        for shape in ("1 port, 1 station", "1 port, 256 stations", "8 ports, 1 station each", "8 ports, 256 stations"):
+            for batch in (1, 64, 256):
+                for kind, peer, ratio in (("copy", "DPDK rings + rte_hash, copy", 2.5), ("copy", "VALE's structure", 2.0),
+                                          ("zero-copy", "DPDK rings + rte_hash, pointers", 2.3)):
+                    row = found[f"switch {kind}, {shape}, batch {batch} vs {peer}"]
+                    self.assertEqual(row.targets, {"one-cpu": ratio if batch == 64 else None})
+        self.assertEqual(found["switch copy, 1 port, 1 station, batch 64 vs OVS-DPDK NORMAL"].targets, {"one-cpu": 4.0})
+        self.assertEqual(found["switch with ten receivers, one stuck vs all read"].targets, {"one-cpu": 0.9})
+        self.assertEqual(found["switch with 254 ports, one broadcaster vs none"].targets["near"], 0.9)
+
+    def test_the_baseline_is_checked_for_every_shape(self):
+        checks = [r for w in self.works() for r in w.rows if "baseline check" in r.work]
+        self.assertEqual(len(checks), 4)
+        self.assertTrue(all(r.better == "within" and 65 / 61 < r.targets["one-cpu"] < 79 / 55 for r in checks))
+
+    def test_cost_is_in_ns_and_the_smallest_is_the_measure(self):
+        cost = next(w for w in self.works() if w.name == "switch cost by ports")
+        setting = settings.Plain(cost, None)
+        text = '{"placement": "one-cpu", "rate": 50e6}'
+        self.assertEqual(setting.parse(cost.contestants[0], text).rate, 20.0)
+        self.assertEqual([(r.ours, r.peer) for r in cost.rows], [(f"{n} ports", "2 ports") for n in (8, 64, 254)])
+        taken = [Sample(f"{n} ports", "one-cpu", ns) for n, ns in ((2, 20.0), (8, 25.0)) for _ in range(3)]
+        self.assertEqual(evaluate(cost.rows[0], taken)[0]["ratio"], 1.25)
+
+
+class OpenVSwitch(unittest.TestCase):
+    def test_packets_of_the_polling_threads_only(self):
+        text = "pmd thread numa_id 0 core_id 1:\n  packets received: 120\n  idle cycles: 7\nmain thread:\n  packets received: 5\n"
+        self.assertEqual(ovs.packets_of(text), 120)
+        self.assertEqual(ovs.packets_of(text.replace("core_id 1", "core_id 0") + text), 240)
+
+    def test_hugepages_only_where_there_are_enough(self):
+        self.assertIn("--no-huge", ovs.eal_arguments("HugePages_Free:        0\nHugepagesize:       2048 kB\n"))
+        self.assertIn("--no-huge", ovs.eal_arguments("HugePages_Free:      511\nHugepagesize:       2048 kB\n"))
+        self.assertNotIn("--no-huge", ovs.eal_arguments("HugePages_Free:      512\nHugepagesize:       2048 kB\n"))
+
+    def test_says_which_package_is_missing(self):
+        work = next(w for w in rows.all_works() if w.setting == "ovs")
+        found, settings.ovs.found, root, settings.net.why_not = settings.ovs.found, lambda: None, settings.net.why_not, lambda: ""
+        try:
+            samples_, reasons, _ = settings.take(work, None, 3, say=lambda text: None)
+        finally:
+            settings.ovs.found, settings.net.why_not = found, root
+        self.assertEqual(samples_, [])
+        self.assertIn("package openvswitch-switch-dpdk not installed", reasons[""])
 
 
 class Take(unittest.TestCase):
@@ -122,6 +190,15 @@ class Report(unittest.TestCase):
         self.assertIn("(1) no such luck", text)
         self.assertIn("0 met, 1 missed, 1 not sampled", report.summary(self.entries()))
 
+    def test_a_row_for_information(self):
+        work = work_with(rows.Row("p", rows.one(None)))
+        seen = [(work, work.rows[0], r, "") for r in evaluate(work.rows[0], samples(**{"nm_one-cpu": [6e6] * 3, "p_one-cpu": [2e6] * 3}))]
+        self.assertRegex(report.table(seen), r"3\.00x +- +3 +for information")
+        self.assertEqual(report.summary(seen), "0 met, 0 missed, 0 not sampled, 1 for information")
+        self.assertEqual(report.plot(seen).count("<rect"), report.plot([]).count("<rect"))
+        unseen = [(work, work.rows[0], r, "why") for r in evaluate(work.rows[0], [])]
+        self.assertIn("not sampled (1)", report.table(unseen))
+
     def test_plot_is_well_formed(self):
         xml.dom.minidom.parseString(report.plot(self.entries()))
 
@@ -138,6 +215,12 @@ class Program(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
         self.assertTrue(done.stdout.splitlines())
         self.assertTrue(all(line.startswith("channel") and " vs rte_ring" in line for line in done.stdout.splitlines()))
+
+    def test_a_quick_run_has_fewer_works_but_what_is_asked_for(self):
+        everything, quick = (self.run_compare("--list", "--only", "^switch", *more).stdout.splitlines() for more in ([], ["--quick"]))
+        self.assertLess(set(quick), set(everything))
+        self.assertIn("switch copy, 8 ports, 256 stations, batch 64 vs VALE's structure", quick)
+        self.assertTrue(self.run_compare("--list", "--quick", "--only", "Linux bridge").stdout)
 
     def test_nothing_matches(self):
         self.assertEqual(self.run_compare("--list", "--only", "no such row").returncode, 0)

@@ -41,10 +41,14 @@ def evaluate(row, samples, minimum=MIN_SAMPLES):
         result = {
             "work": row.work, "peer": row.peer, "placement": placement, "nm": median(ours) if ours else None,
             "peer_rate": median(peers) if peers else None, "ratio": None, "samples": count,
-            "target": round(row.targets[placement], 3), "met": None,
+            "target": None, "met": None,
         }
+        target = row.targets[placement]  # None: the row is there for information
         if count >= minimum and result["peer_rate"]:
             result["ratio"] = result["nm"] / result["peer_rate"]
-            result["met"] = is_met(result["ratio"], row.targets[placement], row.better)
+        if target is not None:
+            result["target"] = round(target, 3)
+            if result["ratio"] is not None:
+                result["met"] = is_met(result["ratio"], target, row.better)
         results.append(result)
     return results

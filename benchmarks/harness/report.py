@@ -5,7 +5,11 @@ from html import escape
 
 SIGN = {"more": ">=", "less": "<=", "within": "~"}
 SCALE = {"Mpps": 1e6, "Gb/s": 1e9}
-VERDICT = {True: "met", False: "MISSED", None: "not sampled"}
+VERDICT = {True: "met", False: "MISSED"}
+
+
+def verdict_on(result):
+    return "not sampled" if result["ratio"] is None else VERDICT.get(result["met"], "for information")
 
 
 def number(value, unit=""):
@@ -21,7 +25,7 @@ def table(entries):
     lines = [head]
     notes = []
     for work, row, result, reason in entries:
-        verdict = VERDICT[result["met"]]
+        verdict = verdict_on(result)
         remark = reason or row.note
         if remark:
             if remark not in notes:
@@ -30,7 +34,7 @@ def table(entries):
         lines.append((result["work"], result["peer"], result["placement"], number(result["nm"], work.unit),
                       number(result["peer_rate"], work.unit), work.unit,
                       "-" if result["ratio"] is None else f"{result['ratio']:.2f}x",
-                      f"{SIGN[row.better]} {result['target']:.2f}x", str(result["samples"]), verdict))
+                      "-" if result["target"] is None else f"{SIGN[row.better]} {result['target']:.2f}x", str(result["samples"]), verdict))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     right = {3, 4, 6, 7, 8}
     text = []
@@ -46,14 +50,15 @@ def summary(entries):
     results = [r for _, _, r, _ in entries]
     missed = [f"{r['work']} vs {r['peer']} ({r['placement']}): {r['ratio']:.2f}x, target {r['target']:.2f}x"
               for r in results if r["met"] is False]
-    unseen = sum(r["met"] is None for r in results)
-    text = [f"{sum(r['met'] is True for r in results)} met, {len(missed)} missed, {unseen} not sampled"]
+    verdicts = [verdict_on(r) for r in results]
+    text = [", ".join(f"{verdicts.count(v)} {v if v != 'MISSED' else 'missed'}" for v in ("met", "MISSED", "not sampled", "for information")
+                      if v != "for information" or v in verdicts)]
     return "\n".join(text + [f"MISSED {m}" for m in missed])
 
 
 def plot(entries):
     """Bars of ratio / target (target / ratio where less is better): the line at 1 is the target, on a log scale 1/4 to 4."""
-    rows = [(w, row, r) for w, row, r, _ in entries if r["ratio"] and row.better != "within"]
+    rows = [(w, row, r) for w, row, r, _ in entries if r["ratio"] and r["target"] and row.better != "within"]
     left, width, step = 460, 400, 22
     height = 60 + step * max(len(rows), 1)
 

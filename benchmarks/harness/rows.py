@@ -24,7 +24,7 @@ class Contestant:
 @dataclass
 class Row:
     peer: str
-    targets: dict  # placement -> ratio
+    targets: dict  # placement -> ratio; None where the row is there for information
     better: str = "more"  # "less": the ratio must not exceed the target; "within": at most 25 % from it either way
     ours: str = "nm"  # the other side of the ratio; a peer's name where one baseline is held to another
     work: str = ""  # where it differs from the work's own name
@@ -41,8 +41,9 @@ class Work:
     unit: str
     contestants: list
     rows: list
-    setting: str = "plain"  # plain, veth, bridge, callgrind, compile
+    setting: str = "plain"  # plain, veth, linux-bridge, bridge, ovs, callgrind, compile
     rounds: int = 15
+    quick: bool = True  # part of a quick run
     options: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -169,6 +170,94 @@ def fused_works():
     return [work("pipe to pipe", "pipe-pipe"), work("pipe to null", "pipe-null")]
 
 
+DPDK_SWITCH = {"copy": "DPDK rings + rte_hash, copy", "swap": "DPDK rings + rte_hash, pointers"}
+VALE = "VALE's structure"
+
+
+def shape_name(ports, stations, batch):
+    """At least one station is behind each port."""
+    behind = f"{stations} stations" if stations != 1 else "1 station" if ports == 1 else "1 station each"
+    return f"{ports} port{'s' if ports != 1 else ''}, {behind}, batch {batch}"
+
+
+def switch_works():
+    def traffic(kind, ports, stations, batch):
+        """Targets are for batches of 64; the others are there to be seen."""
+        shape = ["--work", kind, "--ports", str(ports), "--stations", str(stations), "--batch", str(batch)]
+        name = f"{'copy' if kind == 'copy' else 'zero-copy'}, {shape_name(ports, stations, batch)}"
+
+        def target(ratio):
+            return one(ratio if batch == 64 else None)
+
+        peer = DPDK_SWITCH[kind]
+        contestants = [Contestant("nm", ["bench-switch", *shape]), Contestant(peer, ["bench-dpdk-switch", *shape], DPDK)]
+        matrix = [Row(peer, target(2.5 if kind == "copy" else 2.3))]
+        if kind == "copy":
+            contestants.append(Contestant(VALE, ["bench-vale", *shape]))
+            matrix.append(Row(VALE, target(2.0)))
+            if batch == 64:
+                matrix.append(Row(peer, one(72 / 58), better="within", ours=VALE, work=f"switch baseline check: VALE's structure, {name}",
+                                  note="the baseline's honesty, not nm's speed"))
+        return Work(f"switch {name}", "Mpps", contestants, matrix, rounds=9, quick=(ports, stations, batch) == (8, 256, 64))
+
+    simplest = ["--work", "copy", "--ports", "1", "--stations", "1", "--batch", "64"]
+    beside = f"switch copy, {shape_name(1, 1, 64)}"
+
+    def growth(what, counts, shape, note):
+        """ns per packet, against the smallest."""
+        names = [f"{n} {what}" for n in counts]
+        return Work(
+            f"switch cost by {what}", "ns/packet",
+            [Contestant(name, ["bench-switch", "--work", "copy", *shape(n)]) for name, n in zip(names, counts)],
+            [Row(names[0], one(None), better="less", ours=name, work=f"switch cost, {name}", note=note) for name in names[1:]],
+            rounds=7, quick=False,
+        )
+
+    def counted(kind):
+        return Contestant(f"nm, {kind}", ["bench-switch-counted", "--work", kind, "--ports", "8", "--stations", "256"])
+
+    return [traffic(kind, ports, stations, batch)
+            for kind in ("copy", "swap") for ports in (1, 8) for stations in (1, 256) for batch in (1, 64, 256)] + [
+        Work(
+            beside, "Mpps",
+            [Contestant("nm", ["bench-switch", *simplest]), Contestant("OVS-DPDK NORMAL", [])],
+            [Row("OVS-DPDK NORMAL", one(4.0), note="OVS between null devices, one flow: an upper bound")],
+            setting="ovs", rounds=7, quick=False,
+        ),
+        Work(
+            beside, "Mpps",
+            [Contestant("nm", ["bench-switch", *simplest]), Contestant("Linux bridge", ["bench-xsk", "--work", "loop", *INTERFACES], XDP)],
+            [Row("Linux bridge", one(None), note="AF_XDP in and out at two veth pairs")],
+            setting="linux-bridge", rounds=5, quick=False,
+        ),
+        growth("ports", (2, 8, 64, 254), lambda n: ["--ports", str(n - 1), "--stations", "1024", "--slots", "256"],
+               "copy, batch 64, 1024 stations, rings of 256; one of the ports sends"),
+        growth("stations", (10, 1000, 100000), lambda n: ["--ports", "8", "--stations", str(n)],
+               "copy, batch 64, 8 ports; as many stations behind the sender"),
+        Work(
+            "switch with 254 ports, one broadcaster", "Mpps",
+            [Contestant(name, ["bench-switch", "--work", work, "--ports", "252", "--stations", "252", "--slots", "256"])
+             for name, work in (("one broadcaster", "storm"), ("none", "calm"))],
+            [Row("none", two(0.9, 0.9), ours="one broadcaster", note="the others' own frames; the broadcaster has the other CPU")],
+            rounds=9, quick=False,
+        ),
+        Work(
+            "switch with ten receivers, one stuck", "Mpps",
+            [Contestant(name, ["bench-switch", "--work", work, "--ports", "10", "--stations", "10"])
+             for name, work in (("one stuck", "stuck"), ("all read", "read"))],
+            [Row("all read", one(0.9), ours="one stuck", note="the other nine's frames")],
+            rounds=9,
+        ),
+        Work(
+            "switch instructions, 8 ports, 256 stations", "instr/packet",
+            [counted("copy"), counted("swap"), Contestant(VALE, ["bench-vale-counted", "--ports", "8", "--stations", "256"])],
+            [Row(VALE, one(None), better="less", ours=f"nm, {kind}", work=f"switch instructions, {name}, 8 ports, 256 stations",
+                 note="callgrind, -march=x86-64-v3, filling and reading included") for kind, name in (("copy", "copy"), ("swap", "zero-copy"))],
+            setting="callgrind", rounds=1, quick=False,
+        ),
+    ]
+
+
 def header_works():
     def work(header, budget):
         return Work(
@@ -182,4 +271,4 @@ def header_works():
 
 
 def all_works():
-    return channel_works() + kernel_works() + fused_works() + header_works()
+    return channel_works() + switch_works() + kernel_works() + fused_works() + header_works()

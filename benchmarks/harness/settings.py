@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from shutil import which
 
-from . import net
+from . import net, ovs
 from .evaluate import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,8 @@ class Plain:
 
     def parse(self, contestant, text):
         line = json.loads(text.strip().splitlines()[-1])
-        return Sample(contestant.name, line["placement"], line["rate"] * contestant.scale)
+        rate = line["rate"] * contestant.scale
+        return Sample(contestant.name, line["placement"], 1e9 / rate if self.work.unit == "ns/packet" else rate)
 
     def sample(self, contestant):
         command = [*self.command(contestant), "--seconds", str(self.where.seconds), "--cpus", self.where.cpus]
@@ -74,7 +75,7 @@ class Veth(Plain):
         self.net = net.Namespaces("v")
         self.net.__enter__()
         try:
-            self.net.veth(0, "bench0", 0, "bench1")
+            self.join_ends()
             if which("ethtool"):
                 for interface in ("bench0", "bench1"):
                     self.net.offloads_off(0, interface)
@@ -84,12 +85,59 @@ class Veth(Plain):
             raise
         return self
 
+    def join_ends(self):
+        self.net.veth(0, "bench0", 0, "bench1")
+
     def __exit__(self, *_):
         self.net.__exit__()
 
     def sample(self, contestant):
         command = [*self.net.inside(0), *self.command(contestant, a="bench0", b="bench1"), "--seconds", str(self.where.seconds)]
         return self.parse(contestant, output_of(command).stdout)
+
+
+class LinuxBridge(Veth):
+    """The two ends are not of one pair: the kernel's bridge is between them, and knows behind which one the frames'
+    destination is, so that it floods nothing."""
+
+    def join_ends(self):
+        name = self.net.names[0]
+        net.run("ip", "-n", name, "link", "add", "nmbridge", "type", "bridge")
+        net.run("ip", "-n", name, "link", "set", "nmbridge", "up")
+        for n in range(2):
+            self.net.veth(0, f"bench{n}", 0, f"mid{n}")
+            net.run("ip", "-n", name, "link", "set", f"mid{n}", "master", "nmbridge")
+        net.run("bridge", "-n", name, "fdb", "replace", "02:00:00:00:00:02", "dev", "mid1", "master", "static")
+
+
+class OvsDpdk(Plain):
+    """Beside Open vSwitch on DPDK, which is a daemon and not a program that measures itself."""
+
+    def __enter__(self):
+        if reason := net.why_not():
+            raise Unavailable(reason)
+        prefix = ovs.found()
+        if prefix is None:
+            raise Unavailable(f"package {ovs.PACKAGE} not installed (apt-get install {ovs.PACKAGE})")
+        self.net = net.Namespaces("o")
+        self.net.__enter__()
+        try:
+            self.ovs = ovs.Ovs(prefix, self.net.inside(0), self.where.cpus)
+            self.ovs.__enter__()
+        except Exception:
+            self.net.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.ovs.__exit__()
+        self.net.__exit__()
+
+    def sample(self, contestant):
+        if contestant.command:
+            return super().sample(contestant)
+        rate, cpus = self.ovs.sample(5 * self.where.seconds)
+        return Sample(contestant.name, "one-cpu" if cpus > 0.97 else "disturbed", rate)
 
 
 class Bridge(Plain):
@@ -212,7 +260,7 @@ DROPPED = {
     "moved": "the hypervisor moved the CPUs under them",
     "disturbed": "other programs had part of the CPUs",
 }
-SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "callgrind": Callgrind, "compile": Compile}
+SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "linux-bridge": LinuxBridge, "ovs": OvsDpdk, "callgrind": Callgrind, "compile": Compile}
 
 
 def take(work, where, rounds, deadline=None, say=lambda text: print(text, file=sys.stderr)):

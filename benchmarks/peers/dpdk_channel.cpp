@@ -7,26 +7,17 @@
 
 #include <rte_config.h>
 
-#include <rte_eal.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
 #include <rte_ring_peek_zc.h>
 
-#include "sample.hpp"
+#include "dpdk.hpp"
 
 namespace {
 
 constexpr unsigned max_batch = 1024;
-
-void start_eal() {
-    std::array<const char*, 10> args{"bench", "--no-huge", "--no-pci", "--no-shconf", "-m", "512", "--no-telemetry", "--log-level=5",
-                                     "--lcores", "0@0,1@1"};
-    std::array<char*, 10> argv{};
-    std::transform(args.begin(), args.end(), argv.begin(), [](const char* s) { return const_cast<char*>(s); });
-    if (rte_eal_init(static_cast<int>(argv.size()), argv.data()) < 0) bench::die("rte_eal_init failed");
-}
 
 /// A thread that is no lcore has no cache in the mempool, and DPDK would look slow.
 void register_lcore() {
@@ -114,7 +105,7 @@ int main(int argc, char** argv) {
     auto o = bench::parse(argc, argv);
     if (o.work.empty()) o.work = "frames";
     const double pingpong = bench::pingpong_ns(o);
-    start_eal();
+    bench::start_eal("0@0,1@1");
     const bench::measured rate = o.work == "slots" ? slots(o) : frames(o);
     bench::report_two(o, o.work == "slots" ? "rte_ring zero-copy" : "rte_ring + mbuf pool", rate, pingpong);
     std::fflush(stdout);

@@ -35,6 +35,8 @@ struct options {
     std::string a, b;         ///< interface names, where a work needs them
     unsigned batch = 64;
     unsigned slots = 1024;
+    unsigned ports = 1;       ///< of a switch: those that receive
+    unsigned stations = 1;    ///< behind them, and as many behind the port that sends
     double seconds = 0.2;
     double warm_up = 0.05;
     std::uint64_t packets = 0;  ///< instead of a time: for counting instructions
@@ -59,6 +61,8 @@ inline options parse(int argc, char** argv) {
         else if (name == "--b") o.b = value;
         else if (name == "--batch") o.batch = number();
         else if (name == "--slots") o.slots = number();
+        else if (name == "--ports") o.ports = number();
+        else if (name == "--stations") o.stations = number();
         else if (name == "--seconds") o.seconds = std::strtod(value, nullptr);
         else if (name == "--packets") o.packets = std::strtoull(value, nullptr, 10);
         else if (name == "--cpus") {
@@ -66,6 +70,8 @@ inline options parse(int argc, char** argv) {
         } else die("unknown option " + std::string(name), 2);
     }
     if (o.batch == 0 || o.batch > 1024) die("--batch must be 1 to 1024", 2);
+    if (o.ports == 0 || o.ports > 253) die("--ports must be 1 to 253", 2);
+    if (o.stations == 0 || o.stations > 1'000'000) die("--stations must be 1 to 1000000", 2);
     return o;
 }
 
