@@ -59,10 +59,12 @@ struct network {
 
 [[gnu::always_inline]] inline auto send_to(nm::vale_port& port, unsigned batch, bench::traffic& t) {
     return [&ring = port.tx(), batch, &t]() noexcept {
-        nm::generate(ring, batch, [&t](nm::frame& f) noexcept {
-            t.fill(f.data());
+        auto frames = t.next();
+        nm::generate(ring, batch, [&frames](nm::frame& f) noexcept {
+            frames.fill(f.data());
             f.resize(bench::frame_bytes);
         });
+        t.sent(frames);
     };
 }
 
@@ -72,7 +74,9 @@ void every_packet(const bench::options& o, bool swap) {
     n.learn(t);
     bench::tally received;
     bench::run_switch(o, swap ? "nm, zero-copy" : "nm, copy", t, received, send_to(*n.sender, o.batch, t), [&](unsigned p) noexcept -> std::uint64_t {
-        const auto got = nm::drain(n.receivers[p].rx(), o.batch, [&](nm::frame& f) noexcept { received.sum += bench::read_frame(f.data()); });
+        std::uint64_t sum = 0;
+        const auto got = nm::drain(n.receivers[p].rx(), o.batch, [&](nm::frame& f) noexcept { sum += bench::read_frame(f.data()); });
+        received.sum += sum;
         received.packets += got;
         return got;
     });

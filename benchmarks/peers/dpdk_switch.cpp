@@ -184,21 +184,25 @@ void sample(const bench::options& o, const char* name) {
         [&]() noexcept {
             std::array<rte_mbuf*, max_batch> m;
             if (rte_pktmbuf_alloc_bulk(sender.pool, m.data(), o.batch) != 0) bench::die("the pool is empty");
+            auto batch = t.next();
             for (unsigned i = 0; i < o.batch; ++i) {
-                t.fill(rte_pktmbuf_mtod(m[i], void*));
+                batch.fill(rte_pktmbuf_mtod(m[i], void*));
                 m[i]->pkt_len = m[i]->data_len = bench::frame_bytes;
             }
+            t.sent(batch);
             rte_ring_sp_enqueue_bulk(sender.sends, reinterpret_cast<void**>(m.data()), o.batch, nullptr);
             b->forward(0, o.batch);
         },
         [&](unsigned p) noexcept -> std::uint64_t {
             std::array<rte_mbuf*, max_batch> m;
             const unsigned n = rte_ring_sc_dequeue_burst(b->at(p + 1).receives, reinterpret_cast<void**>(m.data()), o.batch, nullptr);
+            std::uint64_t sum = 0;
             for (unsigned i = 0; i < n; ++i) {
                 if (i + 4 < n) rte_prefetch0(rte_pktmbuf_mtod(m[i + 4], void*));
-                received.sum += bench::read_frame(rte_pktmbuf_mtod(m[i], const void*));
+                sum += bench::read_frame(rte_pktmbuf_mtod(m[i], const void*));
             }
             rte_pktmbuf_free_bulk(m.data(), n);
+            received.sum += sum;
             received.packets += n;
             return n;
         });

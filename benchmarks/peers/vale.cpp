@@ -280,12 +280,14 @@ void sample(const bench::options& o) {
             const std::uint32_t room = sender.distance(r.head, r.tail);
             if (room < o.batch) bench::die("the sender's ring is full");
             std::uint32_t k = r.head;
+            auto batch = t.next();
             for (unsigned i = 0; i < o.batch; ++i, k = sender.next(k)) {
                 slot& s = r.slots[k];
-                t.fill(sender.buf(s));
+                batch.fill(sender.buf(s));
                 s.len = bench::frame_bytes;
                 s.flags = 0;
             }
+            t.sent(batch);
             r.head = r.cur = k;
             if (!sw->txsync(sender)) bench::die("txsync refused its own indexes");
         },
@@ -295,7 +297,9 @@ void sample(const bench::options& o) {
             if (!p.rxsync()) bench::die("rxsync refused its own indexes");
             const std::uint32_t m = std::min<std::uint32_t>(o.batch, p.distance(r.head, r.tail));
             std::uint32_t k = r.head;
-            for (std::uint32_t n = 0; n < m; ++n, k = p.next(k)) received.sum += bench::read_frame(p.buf(r.slots[k]));
+            std::uint64_t sum = 0;
+            for (std::uint32_t n = 0; n < m; ++n, k = p.next(k)) sum += bench::read_frame(p.buf(r.slots[k]));
+            received.sum += sum;
             r.head = r.cur = k;
             received.packets += m;
             return m;

@@ -29,6 +29,8 @@ inline mac station(std::uint64_t n) noexcept {
 /// Frames of flows in turn, from a station behind the sending port to one behind a receiving port. There are o.stations
 /// on either side, at least one behind each port, those of the receivers dealt out evenly; the order is a shuffled one.
 class traffic {
+    using header = std::array<std::uint8_t, 16>;
+
 public:
     struct flow {
         mac from = 0, to = 0;
@@ -65,20 +67,41 @@ public:
         return n;
     }
 
-    /// All 60 bytes of the next frame are written: addresses and type, a sequence number, a constant tail.
-    [[gnu::always_inline]] void fill(void* data) noexcept {
-        auto* p = static_cast<char*>(data);
-        std::memcpy(p, headers_[at_].data(), 16);
-        std::memcpy(p + 16, &sent_, 8);
-        std::memcpy(p + 24, tail_.data(), frame_bytes - 24);
-        ++sent_;
-        if (++at_ == headers_.size()) at_ = 0;
+    /// What a batch is filled with: a copy of the position, which stays in registers, put back behind the batch.
+    class batch {
+    public:
+        /// All 60 bytes of the next frame are written: addresses and type, a sequence number, a constant tail.
+        [[gnu::always_inline]] void fill(void* data) noexcept {
+            auto* p = static_cast<char*>(data);
+            std::memcpy(p, at_->data(), 16);
+            std::memcpy(p + 16, &sent_, 8);
+            std::memcpy(p + 24, tail.data(), frame_bytes - 24);
+            ++sent_;
+            if (++at_ == end_) at_ = begin_;
+        }
+
+    private:
+        friend traffic;
+        const header *begin_, *end_, *at_;
+        std::uint64_t sent_;
+    };
+    [[nodiscard]] [[gnu::always_inline]] batch next() const noexcept {
+        batch b;
+        b.begin_ = headers_.data();
+        b.end_ = b.begin_ + headers_.size();
+        b.at_ = b.begin_ + at_;
+        b.sent_ = sent_;
+        return b;
+    }
+    [[gnu::always_inline]] void sent(const batch& b) noexcept {
+        at_ = static_cast<std::size_t>(b.at_ - b.begin_);
+        sent_ = b.sent_;
     }
 
     /// What read_frame must have added up to over all that was sent.
     [[nodiscard]] std::uint64_t expected_sum() const noexcept {
         std::uint64_t sum = sent_ % 2 == 0 ? sent_ / 2 * (sent_ - 1) : (sent_ - 1) / 2 * sent_;
-        sum += sent_ * std::accumulate(tail_.begin(), tail_.end(), std::uint64_t{0});
+        sum += sent_ * std::accumulate(tail.begin(), tail.end(), std::uint64_t{0});
         for (std::size_t i = 0; i < headers_.size(); ++i) {
             std::array<std::uint64_t, 2> words{};
             std::memcpy(words.data(), headers_[i].data(), 16);
@@ -92,8 +115,7 @@ private:
         return sent_ / flows_.size() + (i < sent_ % flows_.size() ? 1 : 0);
     }
 
-    using header = std::array<std::uint8_t, 16>;
-    static constexpr std::array<std::uint64_t, 5> tail_{1, 2, 3, 4, 5};  // of the last word the frame has a half
+    static constexpr std::array<std::uint64_t, 5> tail{1, 2, 3, 4, 5};  // of the last word the frame has a half
     std::vector<flow> flows_;
     std::vector<header> headers_;
     std::size_t at_ = 0;
