@@ -351,7 +351,7 @@ private:
         if (!plain(s)) [[unlikely]] {
             const bool valid = bufs_.valid(s.buf_idx());
             if (!valid || s.len() > bufs_.size) {
-                r_.c_.drop(valid ? cause::bad_len : cause::bad_idx);
+                if (s.len() != 0) r_.c_.drop(valid ? cause::bad_len : cause::bad_idx);
                 s = {(valid ? s.buf_idx() : 0U) | (s.lo & slot_words::bits(ns_morefrag)), 0};
             }
             if (s.len() == 0 || s.has(ns_morefrag)) --r_.c_.frames;

@@ -42,7 +42,7 @@ struct delivery {
 /// writers come and go: each says which opening it means.
 class alignas(128) inbox {
 public:
-    /// Not 0; from now on leases are given to whoever says `id`. The ring, the link and the region must stay until close().
+    /// Any id but 2^32 - 1; from now on leases are given to whoever says `id`. The ring, the link and the region must stay until close().
     void open(std::uint32_t id, ring* r, index_t num_slots, const region& m, ring_link& link, eventfd_notifier reader,
               bool asymmetric) {
         std::vector<index_t> done(num_slots, none);
@@ -64,7 +64,7 @@ public:
     /// No more leases; returns when those that are out have been completed.
     void close() noexcept {
         std::unique_lock guard(lock_);
-        id_ = 0;
+        id_ = closed;
         while (reserved_ != oldest_) {
             guard.unlock();
             ::sched_yield();
@@ -72,23 +72,14 @@ public:
         }
     }
 
-    /// Up to `want` free slots. None when the ring is full, or when `id` is not what it was opened with (then `gone`).
+    /// Up to `want` free slots. None when the ring is full, or when `id` is not what it was opened with (then `gone`). One
+    /// frame per slot: what does not fit is counted here, and a lease without slots need not be completed.
     [[nodiscard]] [[gnu::always_inline]] lease reserve(std::uint32_t id, index_t want, bool& gone) noexcept {
-        lock_.lock();
-        lease l{reserved_, 0};
-        gone = id_ != id;
-        if (!gone) [[likely]] {
-            index_t free = ring_distance(reserved_, ring_prev(given_, num_slots_), num_slots_);
-            if (free < want) {
-                const auto given = static_cast<index_t>(link_->head.load(std::memory_order_acquire) & 0xffffffffU);  // C1
-                if (given < num_slots_) given_ = given;
-                free = ring_distance(reserved_, ring_prev(given_, num_slots_), num_slots_);
-            }
-            l.count = std::min(free, want);
-            reserved_ = after(reserved_, l.count);
-        }
-        lock_.unlock();
-        return l;
+        return reserve<true>(id, want, gone);
+    }
+    /// The same for frames of several slots: who leases counts.
+    [[nodiscard]] lease reserve_slots(std::uint32_t id, index_t want, bool& gone) noexcept {
+        return reserve<false>(id, want, gone);
     }
 
     /// The lease has been filled as far as `d` says. Once per lease, also for an empty one when there are drops to count.
@@ -129,9 +120,36 @@ public:
         const std::lock_guard guard(lock_);
         return total_;
     }
+    /// The same of one opening; nothing when that is not the present one.
+    [[nodiscard]] counters total(std::uint32_t id) noexcept {
+        const std::lock_guard guard(lock_);
+        return id == id_ ? total_ : counters{};
+    }
 
 private:
     static constexpr index_t none = ~index_t{0};
+    static constexpr std::uint32_t closed = ~0U;  // nobody says so
+
+    template <bool FramePerSlot>
+    [[nodiscard]] [[gnu::always_inline]] lease reserve(std::uint32_t id, index_t want, bool& gone) noexcept {
+        lock_.lock();
+        lease l{reserved_, 0};
+        gone = id_ != id;
+        if (!gone) [[likely]] {
+            index_t free = ring_distance(reserved_, ring_prev(given_, num_slots_), num_slots_);
+            if (free < want) {
+                const auto given = static_cast<index_t>(link_->head.load(std::memory_order_acquire) & 0xffffffffU);  // C1
+                if (given < num_slots_) given_ = given;
+                free = ring_distance(reserved_, ring_prev(given_, num_slots_), num_slots_);
+            }
+            l.count = std::min(free, want);
+            reserved_ = after(reserved_, l.count);
+            if constexpr (FramePerSlot)
+                if (l.count != want) total_.drop(cause::full, want - l.count);
+        }
+        lock_.unlock();
+        return l;
+    }
 
     [[nodiscard]] [[gnu::always_inline]] index_t after(index_t i, index_t k) const noexcept {
         i += k;
@@ -162,7 +180,7 @@ private:
 
     spin_lock lock_;
     bool asymmetric_ = false;
-    std::uint32_t id_ = 0;
+    std::uint32_t id_ = closed;
     index_t num_slots_ = 0;
     index_t reserved_ = 0;  // the next lease begins here
     index_t oldest_ = 0;    // all before it has been published

@@ -12,6 +12,7 @@
 #include "nm/ports/netdev.hpp"
 #include "nm/ports/null.hpp"
 #include "nm/ports/pipe.hpp"
+#include "nm/vale/switch.hpp"
 #include "nm/version.hpp"
 #include "nm/vnet_hdr.hpp"
 #include "nm/wait.hpp"
@@ -19,7 +20,7 @@
 namespace nm {
 
 /// Every kind of port there is, for a name known only at run time.
-using all_ports = port_list<netdev, pipe, null_port>;
+using all_ports = port_list<netdev, pipe, vale_port, null_port>;
 
 /// What a port of any kind would be, without opening it.
 [[nodiscard]] inline result<port_info> query(context& ctx, std::string_view name, const open_options& o = {}) {

@@ -17,6 +17,12 @@ inline constexpr index_t min_slots = 2;
 inline constexpr index_t max_slots = 16384;
 inline constexpr index_t max_rings = 256;
 
+/// A port's place on a switch (vale/bwrap.hpp) has rings of so many slots, in the port's own memory. A region that is made
+/// for one port has room for it.
+inline constexpr index_t member_tx_slots = 256, member_rx_slots = 1024;
+inline constexpr std::uint32_t member_bufs = member_tx_slots + member_rx_slots;
+inline constexpr std::size_t member_meta_bytes = (member_bufs * sizeof(slot) + 8192 + 4095) / 4096 * 4096;
+
 /// How many rings and slots a port wants in a region.
 struct port_shape {
     index_t tx_rings = 1, rx_rings = 1;

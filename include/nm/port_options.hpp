@@ -29,6 +29,11 @@ struct open_options {
     bool require_mode = false;  ///< fail rather than open in another mode
     bool offloads = false;      ///< frames may carry a virtio-net header in their slot (ns_vnet)
     bool promiscuous = true;
+
+    std::uint32_t vnet_hdr = 0;  ///< ports of a switch: bytes of virtio-net header before each frame (0, 10, 12)
+    bool indirect = false;       ///< ports of a switch: ns_indirect is taken, with addresses of this process
+    std::uint64_t storm_copies = 10'000'000;  ///< ports of a switch: copies of flooded frames per second; 0: no limit
+
     std::uint32_t mitigation_ns = 0;  ///< at least this long between two wake-ups (generic_mit); 0: none
 };
 

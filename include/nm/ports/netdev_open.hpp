@@ -19,9 +19,9 @@ inline result<std::shared_ptr<netdev_state>> netdev_state::build(context& ctx, c
     s->mitigation_ns_ = o.mitigation_ns;
     auto memory = ctx.memory_for(spec, o, [&] {
         region_options r;
-        r.bufs = 2 + plan.shape.bufs();
+        r.bufs = 2 + plan.shape.bufs() + member_bufs;
         r.buf_size = plan.buf_size;
-        r.meta_bytes = plan.shape.meta_bytes() + 16384;
+        r.meta_bytes = plan.shape.meta_bytes() + 16384 + member_meta_bytes;
         return region::create(r);
     });
     if (!memory) return forward_error(memory);

@@ -110,8 +110,8 @@ private:
         if (auto ok = shape.check(label); !ok) return forward_error(ok);
         auto memory = ctx.memory_for(spec, o, [&] {
             region_options r;
-            r.bufs = 2 + shape.bufs();
-            r.meta_bytes = shape.meta_bytes() + 8192;
+            r.bufs = 2 + shape.bufs() + member_bufs;
+            r.meta_bytes = shape.meta_bytes() + 8192 + member_meta_bytes;
             return region::create(r);
         });
         if (!memory) return forward_error(memory);

@@ -3,43 +3,19 @@
 
 #include <memory>
 #include <new>
-#include <sys/epoll.h>
-#include <vector>
 
-#include "nm/port.hpp"
 #include "nm/ports/pipe_backend.hpp"
+#include "nm/wakes.hpp"
 
 namespace nm {
 
-/// One end of a pipe: its rings, and the descriptors that sleep on them. Ring i of both directions has one: threads with
-/// a handle for one ring each do not take each other's wake-ups.
+/// One end of a pipe: its rings, and the descriptors that sleep on them.
 struct pipe_end : port_state<pipe_tx<>, link_rx<>> {
-    std::vector<base::unique_fd> wakes;
-    base::unique_fd all;  // an epoll of all of them, when there are several
+    ring_wakes wakes;
     bool asymmetric = false;
 
-    [[nodiscard]] int fd(const ring_view& v) const noexcept {
-        const bool one = v.tx_count + v.rx_count == 1 || (v.tx_count == 1 && v.rx_count == 1 && v.tx_first == v.rx_first);
-        return one || !all ? wakes[v.rx_count != 0 ? v.rx_first : v.tx_first].get() : all.get();
-    }
+    [[nodiscard]] int fd(const ring_view& v) const noexcept { return wakes.fd(v); }
     [[nodiscard]] static result<void> status() { return {}; }
-
-    [[nodiscard]] result<void> make_descriptors(index_t n) {
-        for (index_t i = 0; i < n; ++i) {
-            auto w = base::make_eventfd();
-            if (!w) return forward_error(w);
-            wakes.push_back(std::move(*w));
-        }
-        if (n == 1) return {};
-        all.reset(::epoll_create1(EPOLL_CLOEXEC));
-        for (const auto& w : wakes) {
-            epoll_event e{};
-            e.events = EPOLLIN;
-            if (!all || ::epoll_ctl(all.get(), EPOLL_CTL_ADD, w.get(), &e) != 0)
-                return fail(errno, info.name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
-        }
-        return {};
-    }
 
     [[gnu::cold]] void arm(events e, const ring_view& v) noexcept {
         const index_t rx_end = any(e & events::rx) ? v.rx_first + v.rx_count : v.rx_first;
@@ -56,12 +32,12 @@ struct pipe_end : port_state<pipe_tx<>, link_rx<>> {
         for (index_t i = v.rx_first; i != rx_end; ++i)
             if (!rx[i].empty() || rx[i].backend().ready(rx[i].truth().hwtail)) {
                 rx[i].backend().link->rx_sleeps.found();
-                base::eventfd_signal(wakes[i].get());
+                base::eventfd_signal(wakes.fd(i));
             }
         for (index_t i = v.tx_first; i != tx_end; ++i)
             if (!tx[i].empty() || tx[i].backend().freed()) {
                 tx[i].backend().link->tx_sleeps.found();
-                base::eventfd_signal(wakes[i].get());
+                base::eventfd_signal(wakes.fd(i));
             }
     }
 };
@@ -119,8 +95,8 @@ struct pipe_core {
         if (o.memory || !memory || cramped) {
             auto made = ctx.memory_for(spec, o, [&] {
                 region_options r;
-                r.bufs = 2 + master.bufs() + slave.bufs();
-                r.meta_bytes = master.meta_bytes() + slave.meta_bytes() + links + 16384;
+                r.bufs = 2 + master.bufs() + slave.bufs() + 2 * member_bufs;
+                r.meta_bytes = master.meta_bytes() + slave.meta_bytes() + links + 16384 + 2 * member_meta_bytes;
                 return region::create(r);
             });
             if (!made) return forward_error(made);
@@ -147,7 +123,7 @@ private:
             auto m = port_memory::create(memory, names[e], e == 0 ? master : slave);
             if (!m) return forward_error(m);
             const auto& shape = e == 0 ? master : slave;
-            if (auto ok = ends[e].make_descriptors(std::max(shape.tx_rings, shape.rx_rings)); !ok) return ok;
+            if (auto ok = ends[e].wakes.make(std::max(shape.tx_rings, shape.rx_rings), names[e]); !ok) return ok;
             ends[e].rings = std::move(*m);
         }
         {
@@ -182,8 +158,8 @@ private:
         ring* r = to.rings.rx(i);
         const index_t n = from.rings.shape().tx_slots;
         for (index_t s = 0; s < n; ++s) r->slots()[s] = t->slots()[s];
-        const pipe_tx<> tx{t->slots(), r->slots(), link, n, m.num_bufs(), {to.wakes[i].get()}, from.wakes[i].get(), nullptr, asymmetric};
-        const link_rx<> rx{link, n, {from.wakes[i].get()}, to.wakes[i].get(), nullptr, asymmetric};
+        const pipe_tx<> tx{t->slots(), r->slots(), link, n, m.num_bufs(), {to.wakes.fd(i)}, from.wakes.fd(i), nullptr, asymmetric};
+        const link_rx<> rx{link, n, {from.wakes.fd(i)}, to.wakes.fd(i), nullptr, asymmetric};
         from.tx.emplace_back(t, n, m, tx);
         to.rx.emplace_back(r, n, m, rx);
     }

@@ -82,16 +82,16 @@ concept has_lane = requires { typename L::lane; };
 struct no_lane {};
 namespace detail {
 template <class L>
-struct lane_of {
+struct lane_for {
     using type = no_lane;
 };
 template <has_lane L>
-struct lane_of<L> {
+struct lane_for<L> {
     using type = typename L::lane;
 };
 }  // namespace detail
 template <class L>
-using lane_of = typename detail::lane_of<L>::type;
+using lane_of = typename detail::lane_for<L>::type;
 
 /// A lookup: called once per frame, `l(packet)` or `l(packet, lane)`, noexcept, from the threads of all senders at a time:
 /// what it changes, it changes atomically. Optional: `begin(lane)` before each batch; `attached(port, name)` and

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// One transmit ring of a VALE port: where a frame enters the switch. txsync there forwards, in the sender's context.
+
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "nm/clock.hpp"
+#include "nm/concepts.hpp"
+#include "nm/link.hpp"
+#include "nm/ring_base.hpp"
+#include "nm/vale/lookup.hpp"
+
+namespace nm::vale {
+
+class switch_core;
+
+/// Most slots that are classified before they are delivered (netmap's bridge_batch).
+inline constexpr index_t max_batch = 1024;
+
+/// How a port's frames carry a virtio-net header: not at all, as the frame's first 10 or 12 bytes (netmap's PORT_HDR_SET),
+/// or packed in slot.ptr with ns_vnet, as kernel interfaces opened with offloads have them.
+enum class header : std::uint8_t { none = 0, in_slot = 1, ten = 10, twelve = 12 };
+[[nodiscard]] constexpr std::uint32_t bytes_in_frame(header h) noexcept {
+    return h == header::ten || h == header::twelve ? static_cast<std::uint32_t>(h) : 0U;
+}
+
+/// Copies of flooded frames that a port may cause: so many per second, saved up for a while. 0: no limit.
+struct storm_budget {
+    std::uint64_t copies_per_s = 10'000'000;
+    std::uint64_t burst = 1'000'000;
+};
+
+/// One destination's share of a batch: a list through classified::next, by ring index of each frame's first slot.
+struct bucket {
+    std::uint16_t first, last, count, unused;
+};
+
+/// A batch between classify and deliver. Owned by one ring, used by its thread.
+struct classified {
+    static constexpr std::size_t keys = std::size_t{256} * max_rings;
+    [[nodiscard]] static constexpr std::uint32_t key(port_number p, unsigned ring) noexcept { return ring << 8U | p; }
+
+    explicit classified(index_t num_slots) : next(std::make_unique<std::uint16_t[]>(num_slots)) {}
+
+    std::unique_ptr<std::uint16_t[]> next;  // by ring index: the next frame of the same bucket
+    std::array<bucket, keys> buckets{};     // all empty between batches
+    std::array<std::uint16_t, max_batch> touched{};  // keys of buckets in use
+    std::array<std::uint16_t, max_batch> flooded{};  // frames for several destinations
+    std::array<const port_set*, max_batch> sets{};   // and whose, beside them
+    std::array<std::uint16_t, max_batch> order{};    // one destination's frames, floods among them
+    std::uint16_t num_touched = 0, num_flooded = 0;
+    bool odd = false;    // some frame is not one plain slot
+    bool picky = false;  // some flooded frame is not for all ports
+
+    void push_flood(const port_set* set, std::uint16_t i) noexcept {
+        flooded[num_flooded] = i;
+        sets[num_flooded++] = set;
+        picky |= set != nullptr;
+    }
+};
+
+/// Appends to buckets. What follows its like stays in registers: a train of frames to one port is one list that is
+/// stored once.
+class bucket_writer {
+public:
+    [[gnu::always_inline]] explicit bucket_writer(classified& b) noexcept : b_(b), next_(b.next.get()) {}
+    [[gnu::always_inline]] void push(std::uint32_t key, index_t i) noexcept {
+        if (key == key_) [[likely]] {
+            next_[last_] = static_cast<std::uint16_t>(i);
+        } else {
+            flush();
+            bucket& q = b_.buckets[key];
+            key_ = key;
+            count_ = q.count;
+            if (count_ == 0) {
+                b_.touched[b_.num_touched++] = static_cast<std::uint16_t>(key);
+                q.first = static_cast<std::uint16_t>(i);
+            } else {
+                next_[q.last] = static_cast<std::uint16_t>(i);
+            }
+        }
+        last_ = i;
+        ++count_;
+    }
+    [[gnu::always_inline]] void flush() noexcept {
+        if (key_ == none) return;
+        b_.buckets[key_].last = static_cast<std::uint16_t>(last_);
+        b_.buckets[key_].count = static_cast<std::uint16_t>(count_);
+    }
+
+private:
+    static constexpr std::uint32_t none = ~0U;
+    classified& b_;
+    std::uint16_t* const next_;
+    std::uint32_t key_ = none;
+    std::uint32_t count_ = 0;
+    index_t last_ = 0;
+};
+
+/// The switch's view of one transmit ring.
+struct alignas(128) source {
+    using flush_function = void (*)(source&, index_t base, index_t count) noexcept;
+
+    flush_function flush = nullptr;  ///< one indirect call per batch: the switch's loop with its lookup inlined
+    switch_core* sw = nullptr;
+    slot* slots = nullptr;  ///< of the tx ring: buffers that are swapped away are replaced there
+    index_t num_slots = 0;
+    buffer_space bufs;
+    std::unique_ptr<slot_words[]> fwd;  ///< the checked copies of what goes out, by ring index
+    std::unique_ptr<classified> work;
+    std::shared_ptr<void> lane;  ///< the lookup's, if it keeps one
+    live_counters* stats = nullptr;  ///< the ring's: its user sees there what was dropped
+    live_counters forwarded;         ///< frames that came to the switch, and those that went no further
+    counter replicas;  ///< copies of flooded frames beyond the first
+    counter floods;    ///< frames that went to several
+    port_number port = 0;
+    std::uint8_t ring = 0;
+    header head = header::none;
+    bool indirect = false;
+    bool asymmetric = false;
+    std::atomic<bool> attached{false};
+    std::atomic<bool> busy{false};
+    storm_budget storm;
+    std::uint64_t storm_left = 0, storm_seen_ns = 0;
+
+    [[nodiscard]] [[gnu::always_inline]] index_t at(index_t base, index_t k) const noexcept {
+        const index_t i = base + k;
+        return i >= num_slots ? i - num_slots : i;
+    }
+
+    void drop(cause why, std::uint64_t n = 1) noexcept {
+        stats->drop(why, n);
+        forwarded.drop(why, n);
+    }
+
+    /// Frames that end among the `count` slots from `base` on.
+    [[nodiscard]] std::uint64_t frames_in(index_t base, index_t count) const noexcept {
+        std::uint64_t frames = 0;
+        for (index_t k = 0; k < count; ++k) {
+            const slot_words& w = fwd[at(base, k)];
+            frames += w.len() != 0 && !w.has(ns_morefrag) ? 1U : 0U;
+        }
+        return frames;
+    }
+
+    /// Whether `copies` more may be made for a flooded frame.
+    [[nodiscard]] bool may_flood(std::uint64_t copies) noexcept {
+        if (storm.copies_per_s == 0) return true;
+        if (storm_left < copies) refill();
+        if (storm_left < copies) return false;
+        storm_left -= copies;
+        return true;
+    }
+
+    /// Forwards what was put from `base` on. A port that is not on a switch any more discards (netmap: "a port not attached
+    /// to a bridge").
+    void send(index_t base, index_t count) noexcept {
+        busy.store(true, std::memory_order_relaxed);
+        // Pairs with leave(): either it sees busy, or we see that we are not attached.
+        if (asymmetric) [[likely]]
+            std::atomic_signal_fence(std::memory_order_seq_cst);
+        else
+            std::atomic_thread_fence(std::memory_order_seq_cst);
+        if (attached.load(std::memory_order_acquire)) [[likely]]
+            flush(*this, base, count);
+        else
+            stats->drop(cause::no_dst, frames_in(base, count));  // not the switch's any more
+        busy.store(false, std::memory_order_release);
+    }
+
+    /// After it no frame from here is on its way.
+    void leave() noexcept {
+        attached.store(false, std::memory_order_release);
+        sleep_barrier(asymmetric);
+        while (busy.load(std::memory_order_acquire)) ::sched_yield();
+    }
+
+private:
+    [[gnu::noinline, gnu::cold]] void refill() noexcept {
+        const std::uint64_t now = system_clock::now_ns();
+        const double earned = static_cast<double>(now - storm_seen_ns) * 1e-9 * static_cast<double>(storm.copies_per_s);
+        storm_left = earned > static_cast<double>(storm.burst) ? storm.burst
+                                                                : std::min(storm.burst, storm_left + static_cast<std::uint64_t>(earned));
+        storm_seen_ns = now;
+    }
+};
+
+/// The sending half of a VALE port. put() keeps a private copy; publish() forwards the batch; reclaim() gives back all
+/// slots but one at once: a switch loses frames with a count, it never pushes back.
+struct vale_tx {
+    slot_words* fwd;
+    source* from;
+    ring_link* link;  ///< of the rx ring with the same descriptor
+    index_t num_slots;
+    int my_fd = -1;
+    bool armed = false;
+    index_t published = 0;
+
+    [[gnu::always_inline]] void put(index_t i, const slot_words& w) const noexcept { fwd[i] = w; }
+    [[gnu::always_inline]] void put(index_t i, slot& s) noexcept { put(i, words(s)); }
+    void hole(index_t i, slot& s) noexcept { fwd[i] = {s.buf_idx, 0}; }
+    void cancel(index_t i, index_t k) noexcept {
+        for (; k != 0; --k) {
+            i = ring_prev(i, num_slots);
+            fwd[i] = {fwd[i].buf_idx(), 0};
+        }
+    }
+    [[gnu::always_inline]] void publish(index_t i) noexcept {
+        if (i != published) {
+            const index_t base = published;
+            published = i;
+            from->send(base, ring_distance(base, i, num_slots));
+        }
+        if (armed) [[unlikely]]
+            disarm();
+    }
+    [[nodiscard]] [[gnu::always_inline]] index_t reclaim(index_t, sync_flags) const noexcept {
+        return ring_prev(published, num_slots);
+    }
+
+private:
+    [[gnu::noinline, gnu::cold]] void disarm() noexcept {
+        armed = false;
+        link->tx_sleeps.disarm();
+        base::eventfd_clear(my_fd);
+        if (link->rx_sleeps.pending()) base::eventfd_signal(my_fd);
+    }
+};
+static_assert(tx_backend<vale_tx> && puts_words<vale_tx>);
+
+}  // namespace nm::vale
