@@ -24,7 +24,8 @@ struct keyed_hash {
     }
     [[nodiscard]] static keyed_hash random() noexcept {
         std::uint64_t words[2];
-        if (::getrandom(words, sizeof words, 0) != static_cast<ssize_t>(sizeof words)) {  // a kernel before 3.17, a filter
+        if (::getrandom(words, sizeof words, 0) !=
+            static_cast<ssize_t>(sizeof words)) {  // a kernel before 3.17, a filter
             timespec t{};
             ::clock_gettime(CLOCK_MONOTONIC, &t);
             words[0] = reinterpret_cast<std::uintptr_t>(&words) * 0xd6e8feb86659fd93U;

@@ -63,8 +63,8 @@ public:
         std::uint64_t destination = nobody;  // address
         std::uint64_t tick = 0;              // as in an entry
         std::uint64_t stamp = 0;
-        port_number port = 0;                // the destination's
-        std::uint8_t batches = 0;            // until the clock is read again
+        port_number port = 0;      // the destination's
+        std::uint8_t batches = 0;  // until the clock is read again
     };
 
     explicit basic_learning(const learning_options& o = {}) noexcept
@@ -108,6 +108,7 @@ public:
 
     /// Optional, some frames ahead: the table of 10^5 stations is larger than a core's nearer caches.
     [[gnu::always_inline]] void prefetch(const packet& p) const noexcept {
+        if (!table_.crowded()) return;
         table_.prefetch(load_mac(p.data));
         table_.prefetch(load_mac(p.data + 6));
     }
@@ -171,7 +172,8 @@ public:
         std::vector<station> all;
         const std::uint8_t t = now();
         table_.for_each([&](mac_entry e) {
-            const auto age = std::chrono::nanoseconds(e.age(t) * std::min<std::uint64_t>(load_once(tick_ns_), never / 256));
+            const auto age =
+                std::chrono::nanoseconds(e.age(t) * std::min<std::uint64_t>(load_once(tick_ns_), never / 256));
             if (!e.expired(t)) all.push_back({to_mac(e.mac()), e.port(), e.is_static(), age});
         });
         return all;
@@ -199,7 +201,8 @@ private:
         std::uint64_t last = load_once(last_ns_);
         if (t < last || t - last < step) return;
         const std::uint64_t ticks = (t - last) / step;
-        if (!__atomic_compare_exchange_n(&last_ns_, &last, last + ticks * step, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&last_ns_, &last, last + ticks * step, false, __ATOMIC_RELAXED,
+                                         __ATOMIC_RELAXED))
             return;
         // Swept before the tick is counted: until then nobody takes an old entry for a young one, however long it was quiet.
         const std::uint64_t counted = std::min<std::uint64_t>(ticks, mac_entry::lifetime + 1);
@@ -232,7 +235,8 @@ private:
         std::uint64_t expected = awaited;
         if (!__atomic_compare_exchange_n(&secure_[port], &expected, mac, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             return expected == mac;
-        static_cast<void>(table_.pin(mac, port, now()));  // without room in its set its frames flood; the port is bound anyway
+        static_cast<void>(
+            table_.pin(mac, port, now()));  // without room in its set its frames flood; the port is bound anyway
         changed();
         return true;
     }

@@ -10,10 +10,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include "nm/base/os.hpp"
 #include "nm/cpu.hpp"
 #include "nm/vale/keyed_hash.hpp"
 #include "nm/vale/lookup.hpp"
+#include "nm/vale/peek.hpp"
 
 namespace nm::vale {
 
@@ -32,15 +37,13 @@ using mac_address = std::array<std::uint8_t, 6>;
 }
 /// The same out of a frame, by one load: eight bytes, of which a frame has enough behind either address.
 [[nodiscard]] [[gnu::always_inline]] inline std::uint64_t load_mac(const std::uint8_t* p) noexcept {
-    struct [[gnu::packed, gnu::may_alias]] anywhere {
-        std::uint64_t word;
-    };
-    return reinterpret_cast<const volatile anywhere*>(p)->word & 0xffffffffffffU;
+    return peek<std::uint64_t>(p) & 0xffffffffffffU;
 }
 
 /// An entry of the table.
 struct mac_entry {
-    std::uint64_t word = 0;  ///< bit 0: static; 1 to 47: address; 48 to 55: port; 56 to 63: tick when last seen. 0: nobody
+    std::uint64_t word =
+        0;  ///< bit 0: static; 1 to 47: address; 48 to 55: port; 56 to 63: tick when last seen. 0: nobody
 
     static constexpr std::uint64_t static_bit = 1, mac_bits = 0xfffffffffffeU;
     static constexpr unsigned port_shift = 48, tick_shift = 56;
@@ -56,7 +59,9 @@ struct mac_entry {
     [[nodiscard]] constexpr unsigned age(std::uint8_t now) const noexcept {
         return static_cast<std::uint8_t>(now - static_cast<std::uint8_t>(word >> tick_shift));
     }
-    [[nodiscard]] constexpr bool expired(std::uint8_t now) const noexcept { return age(now) > lifetime && !is_static(); }
+    [[nodiscard]] constexpr bool expired(std::uint8_t now) const noexcept {
+        return age(now) > lifetime && !is_static();
+    }
     [[nodiscard]] constexpr bool is(std::uint64_t mac) const noexcept { return ((word ^ mac) & mac_bits) == 0; }
     [[nodiscard]] constexpr explicit operator bool() const noexcept { return word != 0; }
 };
@@ -87,7 +92,8 @@ public:
     explicit mac_table(std::size_t stations, keyed_hash hash) noexcept : hash_(hash) {
         const std::size_t pages = std::bit_ceil(stations / (2 * sets_per_page) + 1);
         const std::size_t marks = (pages + 63) / 64 * sizeof(std::uint64_t);
-        void* p = ::mmap(nullptr, pages * page_size + marks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* p =
+            ::mmap(nullptr, pages * page_size + marks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED) return;
         memory_ = base::mapping(p, pages * page_size + marks);
         sets_ = reinterpret_cast<set*>(memory_.data());
@@ -103,10 +109,14 @@ public:
     /// The station's entry, expired or not; none (false) for those that are not there.
     [[nodiscard]] [[gnu::always_inline]] mac_entry find(std::uint64_t mac) const noexcept {
         const set& s = set_of(mac);
+        if (crowded()) return find_in_crowd(s, mac);
         for (const auto& way : s.words)
             if (const mac_entry e{load_once(way)}; e.is(mac)) return e;
         return {};
     }
+    /// Sets often have more than one station; in a table of the default size also: their lines fill a core's own caches.
+    [[nodiscard]] [[gnu::always_inline]] bool crowded() const noexcept { return load_once(crowded_); }
+    /// For lookups that come soon. Not worth it while the table is not crowded.
     [[gnu::always_inline]] void prefetch(std::uint64_t mac) const noexcept { prefetch_read(&set_of(mac)); }
 
     /// A frame from `mac` (unicast, not zero) has come in at `port`.
@@ -139,11 +149,14 @@ public:
     /// Takes out what has expired in the next `ticks`/64 of the table, all of it when they are more.
     void sweep(std::uint64_t ticks, std::uint8_t now) noexcept {
         if (pages_ == 0) return;
-        const std::size_t n = ticks >= mac_entry::lifetime ? pages_ : (pages_ * ticks + mac_entry::lifetime - 1) / mac_entry::lifetime;
+        const std::size_t n =
+            ticks >= mac_entry::lifetime ? pages_ : (pages_ * ticks + mac_entry::lifetime - 1) / mac_entry::lifetime;
         const std::size_t first = __atomic_fetch_add(&swept_, n, __ATOMIC_RELAXED);
         visit(first, n, [&](std::uint64_t& way, mac_entry e) noexcept {
-            if (!e.is_static() && (ticks > mac_entry::lifetime || e.expired(now)) && clear(way, e)) count(stats_.expired);
+            if (!e.is_static() && (ticks > mac_entry::lifetime || e.expired(now)) && clear(way, e))
+                count(stats_.expired);
         });
+        if (crowded() && load_once(entries_) <= mask_ / 8) store_once(crowded_, false);
     }
     template <class Function>
     void for_each(Function function) const {
@@ -170,7 +183,29 @@ private:
         std::uint32_t limit = no_limit;
     };
 
-    [[nodiscard]] [[gnu::always_inline]] set& set_of(std::uint64_t mac) const noexcept { return sets_[hash_(mac) & mask_]; }
+    [[nodiscard]] [[gnu::always_inline]] set& set_of(std::uint64_t mac) const noexcept {
+        return sets_[hash_(mac) & mask_];
+    }
+    /// All ways without a branch: which of several it is nobody can predict, and a branch taken wrong costs more than all
+    /// of this. (Where the first is it nearly always, the loop in find() takes a third of the time.)
+    [[nodiscard]] [[gnu::always_inline]] static mac_entry find_in_crowd(const set& s, std::uint64_t mac) noexcept {
+#if defined(__AVX512F__) && !defined(__SANITIZE_THREAD__)
+        // The vector only says where to look: what counts is one word, loaded after that.
+        const __m512i differs = _mm512_xor_si512(_mm512_load_si512(&s), _mm512_set1_epi64(static_cast<long long>(mac)));
+        const unsigned hits =
+            _mm512_testn_epi64_mask(differs, _mm512_set1_epi64(static_cast<long long>(mac_entry::mac_bits)));
+        if (hits == 0) return {};
+        const mac_entry e{load_once(s.words[static_cast<std::size_t>(std::countr_zero(hits))])};
+        return e.is(mac) ? e : mac_entry{};
+#else
+        mac_entry found;
+        for (std::size_t i = ways; i-- != 0;) {
+            const mac_entry e{load_once(s.words[i])};
+            found.word = e.is(mac) ? e.word : found.word;
+        }
+        return found;
+#endif
+    }
     static void count(std::uint64_t& n) noexcept { __atomic_fetch_add(&n, 1, __ATOMIC_RELAXED); }
 
     /// What was never written is not looked at: reading it would take memory too.
@@ -210,6 +245,7 @@ private:
     bool clear(std::uint64_t& way, mac_entry e) noexcept {
         if (!swap(way, e, {})) return false;
         give_place(e.port());
+        __atomic_fetch_sub(&entries_, 1, __ATOMIC_RELAXED);
         return true;
     }
 
@@ -258,13 +294,16 @@ private:
         if (placed && (!swapped || old)) give_place(swapped ? old.port() : wanted.port());
         if (!swapped) return way == nullptr;
         mark_used(s);
+        if (!old) __atomic_fetch_add(&entries_, 1, __ATOMIC_RELAXED);
+        if (!crowded() && load_once(entries_) > mask_ / 4) store_once(crowded_, true);
         drop_copies(s, wanted.mac());
         return true;
     }
 
     /// Whose place a newcomer takes in a full set: the oldest of a port that has more here than the newcomer's port would
     /// have, or of its own port. So whatever one port sends, what others have had before stays.
-    [[nodiscard]] static std::uint64_t* least_entitled(set& s, mac_entry wanted, std::uint8_t now, bool any_port) noexcept {
+    [[nodiscard]] static std::uint64_t* least_entitled(set& s, mac_entry wanted, std::uint8_t now,
+                                                       bool any_port) noexcept {
         std::array<mac_entry, ways> e;
         for (std::size_t i = 0; i < ways; ++i) e[i].word = load_once(s.words[i]);
         const auto of = [&e](port_number p) {
@@ -288,12 +327,17 @@ private:
     }
 
     /// Two threads may have put one station into two places of its set: one of them stays, a static one if there is one.
+    /// Sequentially consistent, as swap() is: at least one of the two sees both.
     void drop_copies(set& s, std::uint64_t mac) noexcept {
+        const auto load = [](const std::uint64_t& w) noexcept {
+            return mac_entry{__atomic_load_n(&w, __ATOMIC_SEQ_CST)};
+        };
         const std::uint64_t* keep = nullptr;
         for (const auto& way : s.words)
-            if (const mac_entry e{load_once(way)}; e && e.is(mac) && (keep == nullptr || e.is_static())) keep = &way;
+            if (const auto e = load(way); e && e.is(mac) && (keep == nullptr || e.is_static())) keep = &way;
         for (auto& way : s.words)
-            if (const mac_entry e{load_once(way)}; &way != keep && e && e.is(mac)) clear(way, e);
+            for (std::size_t tries = 0; &way != keep && tries < ways; ++tries)  // it may be renewed meanwhile
+                if (const auto e = load(way); !e || !e.is(mac) || clear(way, e)) break;
     }
 
     keyed_hash hash_;
@@ -301,11 +345,13 @@ private:
     std::size_t pages_ = 0;
     std::size_t mask_ = 0;
     std::uint64_t* used_ = nullptr;
+    bool crowded_ = false;
     base::mapping memory_;
     set none_;
     alignas(cache_line) std::array<port_state, max_ports> ports_{};
     alignas(cache_line) mac_table_stats stats_;
     std::size_t swept_ = 0;
+    std::size_t entries_ = 0;
 };
 
 }  // namespace nm::vale
