@@ -217,7 +217,8 @@ TEST(learning, a_secured_port_has_its_first_station_only) {
     b.l->secure(1);
     EXPECT_TRUE(b.l->is_secured(1));
     EXPECT_EQ(b.hello(1, 20), dropped) << "in use at port 2";
-    EXPECT_EQ(b.send(1, zero, broadcast), dropped);
+    for (const auto& nobody : {zero, broadcast, mac_address{1, 0, 0, 0, 0, 0}})
+        EXPECT_EQ(b.send(1, nobody, broadcast), dropped);
     EXPECT_EQ(b.send(1, bench::mac(11), broadcast, nm::ns_no_learn), dropped);
     EXPECT_EQ(b.hello(1, 11), flooded) << "the first since";
     EXPECT_EQ(b.hello(1, 10), dropped);
@@ -228,6 +229,11 @@ TEST(learning, a_secured_port_has_its_first_station_only) {
     EXPECT_EQ(b.send(2, 20, 10), flooded);
     EXPECT_EQ(b.hello(2, 10), flooded);
     b.pass(10'000s);
+    EXPECT_EQ(b.hello(1, 10), dropped);
+    EXPECT_TRUE(b.l->add_static(bench::mac(12), 1));
+    EXPECT_EQ(b.hello(1, 12), flooded) << "by hand there may be more";
+    b.pass(10'000s);
+    EXPECT_EQ(b.hello(1, 12), flooded);
     EXPECT_EQ(b.hello(1, 10), dropped);
     b.l->unsecure(1);
     EXPECT_EQ(b.hello(1, 10), flooded);

@@ -72,6 +72,8 @@ public:
             if (b == p) store_once(b, nobody);
         share();
     }
+    /// Who has which 256th of the flows; 255: nobody.
+    [[nodiscard]] const std::array<port_number, 256>& buckets() const noexcept { return buckets_; }
     void attached(port_number p, std::string_view) noexcept {
         if (!workers_.test(p)) others_.add(p);
     }
@@ -98,22 +100,26 @@ private:
         return hash_(side(from, ports & 0xffffU) + side(to, ports >> 16) + protocol);
     }
 
-    /// Buckets of nobody's, then some of who has most, go to who has least, until all have the same but one.
+    /// As many buckets for each worker, give or take one; no more of them change hands than must.
     void share() noexcept {
-        std::array<int, max_ports> has{};
+        std::array<int, max_ports> has{}, quota{};
+        int n = 0;
         for (const auto b : buckets_)
             if (b != nobody) ++has[b];
-        for (std::size_t k = 0; k < 2 * buckets_.size(); ++k) {
-            auto& b = buckets_[k % buckets_.size()];
-            int least = -1, most = 0;
+        for (port_number p = 0; p < max_ports; ++p) n += workers_.test(p) ? 1 : 0;
+        if (n == 0) return;
+        const int even = static_cast<int>(buckets_.size()) / n;
+        int left = static_cast<int>(buckets_.size()) % n;
+        for (const bool first : {true, false})  // who has one more may keep it; what is left goes to the others
             for (port_number p = 0; p < max_ports; ++p) {
                 if (!workers_.test(p)) continue;
-                if (least < 0 || has[p] < has[static_cast<std::size_t>(least)]) least = p;
-                most = std::max(most, has[p]);
+                if (first) quota[p] = even;
+                if (left > 0 && (has[p] > even) == first) --left, ++quota[p];
             }
-            if (least < 0) return;
-            const auto to = static_cast<port_number>(least);
-            if (b != nobody && (has[b] < most || most <= has[to] + 1)) continue;
+        port_number to = 0;
+        for (auto& b : buckets_) {
+            if (b != nobody && has[b] <= quota[b]) continue;
+            while (has[to] >= quota[to]) ++to;
             if (b != nobody) --has[b];
             ++has[to];
             store_once(b, to);

@@ -69,6 +69,7 @@ public:
 
     explicit basic_learning(const learning_options& o = {}) noexcept
         : table_(o.stations, o.hash ? *o.hash : keyed_hash::random()), last_ns_(Clock::now_ns()) {
+        secure_.fill(open);
         ageing(o.ageing);
     }
 
@@ -91,10 +92,11 @@ public:
         const std::uint64_t from = source | static_cast<std::uint64_t>(p.from) << mac_entry::port_shift;
         if (from != l.source) {
             const mac_entry e = table_.find(source);
-            if (e && (e.word & ~mac_entry::static_bit) == (from | l.tick))
+            if (!e || (e.word & ~mac_entry::static_bit) != (from | l.tick)) [[unlikely]] {
+                if (!learn(p.flags, from, l)) return destination::drop();
+            } else {
                 l.source = from;
-            else if (!learn(p.flags, from, l))
-                return destination::drop();
+            }
         }
         if (to != l.destination) {
             if ((to & 1) != 0) return destination::to_all();
@@ -114,7 +116,7 @@ public:
     }
 
     void detached(port_number p) noexcept {
-        secure_[p] = open;
+        store_once(secure_[p], open);
         table_.limit(p, mac_table::no_limit);
         forget(p);
     }
@@ -143,7 +145,7 @@ public:
         changed();
     }
     /// Only the first station that is seen at this port from now on may send there, and its address nowhere else. An address
-    /// that is in use at another port is not taken from there.
+    /// that is in use at another port is not taken from there. Static stations of the port may send as well.
     void secure(port_number p) noexcept {
         store_once(secure_[p], awaited);
         forget(p);
@@ -186,7 +188,7 @@ public:
 
 private:
     static constexpr std::uint64_t never = 0x7fffffffffffffffU;
-    static constexpr std::uint64_t open = 0, awaited = 1;  // else the address
+    static constexpr std::uint64_t open = ~std::uint64_t{0}, awaited = open - 1;  // no addresses; else the address
 
     [[nodiscard]] static bool valid(std::uint64_t mac) noexcept { return (mac & 1) == 0 && mac != 0; }
     [[nodiscard]] static std::uint8_t now(const lane& l) noexcept {
@@ -228,15 +230,17 @@ private:
         return true;
     }
 
-    /// The first station of a secured port.
+    /// Whether this is, or becomes now, a station of a secured port.
     [[nodiscard]] bool bind(std::uint64_t mac, port_number port, std::uint16_t flags) noexcept {
+        const mac_entry here = table_.find(mac);
+        if (here && here.is_static() && here.port() == port) return true;  // put there by hand
         if (load_once(secure_[port]) != awaited || !valid(mac) || (flags & ns_no_learn) != 0) return false;
-        if (const mac_entry e = table_.find(mac); e && e.port() != port && !e.expired(now())) return false;
+        if (here && here.port() != port && !here.expired(now())) return false;
         std::uint64_t expected = awaited;
         if (!__atomic_compare_exchange_n(&secure_[port], &expected, mac, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             return expected == mac;
-        static_cast<void>(
-            table_.pin(mac, port, now()));  // without room in its set its frames flood; the port is bound anyway
+        // Without room in its set its frames flood; the port is bound anyway.
+        static_cast<void>(table_.pin(mac, port, now()));
         changed();
         return true;
     }
@@ -245,7 +249,7 @@ private:
     alignas(cache_line) std::uint64_t stamp_ = 1;  ///< bits 0 to 31: the tick, 32 to 63: changes
     std::uint64_t tick_ns_ = never;
     std::uint64_t last_ns_;
-    std::array<std::uint64_t, max_ports> secure_{};
+    std::array<std::uint64_t, max_ports> secure_;
 };
 
 using learning = basic_learning<>;
