@@ -233,7 +233,7 @@ public:
     /// Of the run, so many slots were given back, with so many bytes that were fetched, some with other buffers or none.
     [[gnu::always_inline]] void ran(index_t slots, std::uint64_t bytes, bool changed) noexcept {
         i_ = i_ == n_ ? 0 : i_;
-        if (arriving_) bytes_ += bytes;
+        if (arriving_) bytes_ += bytes, arrived_ += slots;
         else seen_ -= slots;
         if constexpr (keeps_slots) b_.swapped |= changed && slots != 0;
     }
@@ -253,6 +253,7 @@ public:
         if (!arriving_) return;
         settle(i_, s);
         ++seen_;
+        ++arrived_;
     }
 
     /// Slots of the frame that begins with the parked slot; 0: its end has not arrived; more than max_frags: it is longer
@@ -265,6 +266,7 @@ public:
                 before_ = load_words(slots_[t]);
                 settle(t, get(t, before_));
                 ++seen_;
+                ++arrived_;
             }
             if (!load_words(slots_[t]).has(ns_morefrag)) return k;
         }
@@ -290,6 +292,7 @@ public:
                 before_ = load_words(slots_[t]);
                 settle(t, get(t, before_));
             }
+        arrived_ += seen_ - seen;
         store_back();
         r_.b_.publish(i_);
         r_.finish();
@@ -297,13 +300,13 @@ public:
     }
 
     [[gnu::always_inline]] void store_back() noexcept {
-        const index_t arrived = ring_distance(r_.k_.hwtail, tail(), n_);
         if constexpr (!keeps_slots) r_.b_ = b_;
         r_.k_.hwcur = i_;
         r_.k_.hwtail = tail();
-        r_.c_.frames += arrived;
-        r_.c_.slots += arrived;
+        r_.c_.frames += arrived_;
+        r_.c_.slots += arrived_;
         r_.c_.bytes += bytes_;
+        arrived_ = 0;
         bytes_ = 0;
     }
     [[gnu::always_inline]] void load_again() noexcept {
@@ -380,6 +383,7 @@ private:
     const index_t n_;
     index_t i_;
     index_t seen_;  // slots from i_ on that have arrived and are the user's
+    index_t arrived_ = 0;  // not counted yet; may be more than the ring has slots: a backend can refill it in one visit
     bool arriving_ = false;
     slot_words before_{};  // what lies in the ring where the fetched slot goes
     std::uint64_t bytes_ = 0;
