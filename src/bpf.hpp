@@ -34,6 +34,9 @@ inline constexpr std::uint32_t prog_xdp_has_frags = 1U << 5;
 [[nodiscard]] constexpr bpf_insn load_u32(int dst, int src, std::size_t off) noexcept {
     return insn(BPF_LDX | BPF_MEM | BPF_W, dst, src, static_cast<int>(off), 0);
 }
+[[nodiscard]] constexpr bpf_insn store_u32(int dst, int src, std::size_t off) noexcept {
+    return insn(BPF_STX | BPF_MEM | BPF_W, dst, src, static_cast<int>(off), 0);
+}
 [[nodiscard]] constexpr bpf_insn jump_if_not_equal(int reg, std::int32_t imm, int skip) noexcept {
     return insn(BPF_JMP | BPF_JNE | BPF_K, reg, 0, skip, imm);
 }

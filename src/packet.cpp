@@ -104,6 +104,23 @@ std::uint64_t packet_socket::kernel_drops() noexcept {
     return drops_;
 }
 
+result<void> packet_socket::ignore(std::uint32_t mark) noexcept {
+    std::array<sock_filter, 4> code{{
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_MARK)},
+        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, mark},
+        {BPF_RET | BPF_K, 0, 0, 0},
+        {BPF_RET | BPF_K, 0, 0, 0xffffffffU},
+    }};
+    sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
+    if (::setsockopt(fd(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0) return {};
+    return fail(errno, "cannot filter an AF_PACKET socket: " + base::errno_text(errno));
+}
+
+result<void> packet_socket::set_mark(std::uint32_t mark) noexcept {
+    if (set_option(fd(), SOL_SOCKET, SO_MARK, static_cast<int>(mark))) return {};
+    return fail(errno, "cannot mark the frames of an AF_PACKET socket: " + base::errno_text(errno));
+}
+
 struct packet_batch::memory {
     std::vector<mmsghdr> messages;
     std::vector<iovec> iov;
@@ -139,13 +156,35 @@ void packet_batch::set_header(unsigned m, const std::array<std::byte, vnet_heade
     memory_->headers[m] = header;
 }
 
+int packet_batch::receive_single(int fd, unsigned count) noexcept {
+    for (unsigned m = 0; m < count; ++m) {
+        auto& message = memory_->messages[m];
+        const auto n = ::readv(fd, message.msg_hdr.msg_iov, static_cast<int>(message.msg_hdr.msg_iovlen));
+        if (n < 0) return m != 0 ? static_cast<int>(m) : -errno;
+        message.msg_len = static_cast<unsigned>(n);
+        message.msg_hdr.msg_flags = 0;
+        message.msg_hdr.msg_controllen = 0;
+    }
+    return static_cast<int>(count);
+}
+
+int packet_batch::send_single(int fd, unsigned first, unsigned count) noexcept {
+    for (unsigned m = 0; m < count; ++m) {
+        const auto& h = memory_->messages[first + m].msg_hdr;
+        if (::writev(fd, h.msg_iov, static_cast<int>(h.msg_iovlen)) < 0) return m != 0 ? static_cast<int>(m) : -errno;
+    }
+    return static_cast<int>(count);
+}
+
 int packet_batch::receive(int fd, unsigned count) noexcept {
+    if (single_) return receive_single(fd, count);
     for (unsigned m = 0; m < count; ++m) memory_->messages[m].msg_hdr.msg_controllen = control_bytes;
     const int n = ::recvmmsg(fd, memory_->messages.data(), count, MSG_DONTWAIT | MSG_TRUNC, nullptr);
     return n >= 0 ? n : -errno;
 }
 
 int packet_batch::send(int fd, unsigned first, unsigned count) noexcept {
+    if (single_) return send_single(fd, first, count);
     const int n = ::sendmmsg(fd, memory_->messages.data() + first, count, MSG_DONTWAIT);
     return n >= 0 ? n : -errno;
 }
@@ -173,7 +212,9 @@ result<base::unique_fd> claim_interface(unsigned index, int queue, const std::st
     // An abstract socket's name lives in the network namespace, as the interface does, and ends with its owner.
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    const std::string text = "nm/interface/" + std::to_string(index) + (queue < 0 ? "" : "/" + std::to_string(queue));
+    const std::string text = "nm/interface/" + std::to_string(index) + (queue == whole_interface ? ""
+                                                                               : queue == host_rings ? "/host"
+                                                                                                     : "/" + std::to_string(queue));
     std::copy(text.begin(), text.end(), address.sun_path + 1);
     base::unique_fd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());

@@ -13,7 +13,8 @@ inline constexpr std::uint32_t api_version = 14;  ///< NETMAP_API
 inline constexpr std::uint32_t ni_priv_mem = 0x1;
 
 /// netmap_if, byte for byte (API 14): where a port's rings are. 56 bytes, then one offset per ring, in the order tx,
-/// host tx, rx, host rx; 0 for a ring that the port does not have. Offsets are from this struct, in bytes.
+/// host tx, rx, host rx; 0 for a ring that is not open. Offsets are from this struct, in bytes. Rings are counted from the
+/// port's own on: ring ni_tx_rings is the first host tx ring.
 struct interface {
     char ni_name[16];
     std::uint32_t ni_version;

@@ -16,22 +16,52 @@
 
 namespace nm {
 
-/// The rings of a port that one handle is for.
-struct ring_view {
+/// Some of a port's rings of one kind, in both directions.
+struct ring_range {
     index_t tx_first = 0, tx_count = 0, rx_first = 0, rx_count = 0;
 
-    ring_view() = default;
-    ring_view(const port_spec& spec, std::size_t tx_rings, std::size_t rx_rings) noexcept
-        : tx_count(static_cast<index_t>(tx_rings)), rx_count(static_cast<index_t>(rx_rings)) {
-        if (spec.mode == ring_mode::one) {
-            // netmap: the direction that has fewer rings uses its first.
-            tx_first = spec.ring < tx_count ? spec.ring : 0;
-            rx_first = spec.ring < rx_count ? spec.ring : 0;
-            tx_count = rx_count = 1;
-        }
-        if (spec.rx_only) tx_count = 0;
-        if (spec.tx_only) rx_count = 0;
+    ring_range() = default;
+    ring_range(std::size_t tx_rings, std::size_t rx_rings) noexcept
+        : tx_count(static_cast<index_t>(tx_rings)), rx_count(static_cast<index_t>(rx_rings)) {}
+
+    /// netmap: the direction that has fewer rings uses its first.
+    void only(index_t ring) noexcept {
+        tx_first = ring < tx_count ? ring : 0;
+        rx_first = ring < rx_count ? ring : 0;
+        tx_count = rx_count = 1;
     }
+    [[nodiscard]] bool meets(const ring_range& o) const noexcept {
+        return meet(tx_first, tx_count, o.tx_first, o.tx_count) || meet(rx_first, rx_count, o.rx_first, o.rx_count);
+    }
+    [[nodiscard]] bool empty() const noexcept { return tx_count + rx_count == 0; }
+
+private:
+    [[nodiscard]] static bool meet(index_t a, index_t n, index_t b, index_t m) noexcept {
+        return n != 0 && m != 0 && a < b + m && b < a + n;
+    }
+};
+
+[[nodiscard]] constexpr bool wants_own(const port_spec& s) noexcept {
+    return s.mode != ring_mode::host && s.mode != ring_mode::one_host;
+}
+[[nodiscard]] constexpr bool wants_host(const port_spec& s) noexcept {
+    return s.mode != ring_mode::all && s.mode != ring_mode::one;
+}
+
+/// The rings of a port that one handle is for: its own, then host rings.
+struct ring_view : ring_range {
+    ring_range host;
+
+    ring_view() = default;
+    ring_view(const port_spec& spec, const ring_range& own_rings, const ring_range& host_rings) noexcept {
+        if (wants_own(spec)) static_cast<ring_range&>(*this) = own_rings;
+        if (wants_host(spec)) host = host_rings;
+        if (spec.mode == ring_mode::one) only(spec.ring);
+        if (spec.mode == ring_mode::one_host) host.only(spec.ring);
+        if (spec.rx_only) tx_count = host.tx_count = 0;
+        if (spec.tx_only) rx_count = host.rx_count = 0;
+    }
+    [[nodiscard]] bool meets(const ring_view& o) const noexcept { return ring_range::meets(o) || host.meets(o.host); }
 };
 
 /// Which handles are open, so that /x can keep others from its rings. netmap: a ring, not a port, is held exclusively.
@@ -54,9 +84,7 @@ public:
     [[nodiscard]] int conflict(const ring_view& v, bool exclusive) const noexcept {
         const std::lock_guard guard(mutex_);
         for (const auto& c : open_) {
-            if (!meet(c.rings.tx_first, c.rings.tx_count, v.tx_first, v.tx_count) &&
-                !meet(c.rings.rx_first, c.rings.rx_count, v.rx_first, v.rx_count))
-                continue;
+            if (!c.rings.meets(v)) continue;
             if (c.exclusive) return 1;
             if (exclusive) return 2;
         }
@@ -69,9 +97,6 @@ private:
         ring_view rings;
         bool exclusive;
     };
-    [[nodiscard]] static bool meet(index_t a, index_t n, index_t b, index_t m) noexcept {
-        return n != 0 && m != 0 && a < b + m && b < a + n;
-    }
     mutable std::mutex mutex_;
     std::vector<claim> open_;
 };
@@ -89,6 +114,22 @@ struct port_state {
     std::vector<tx_ring_type> tx;
     std::vector<rx_ring_type> rx;
     ring_claims claims;
+
+    [[nodiscard]] ring_view view(const port_spec& spec) const noexcept {
+        return {spec, {tx.size(), rx.size()}, {}};
+    }
+};
+
+/// The same for a port with host rings. They are apart since either part may be opened first.
+template <class TxBackend, class RxBackend>
+struct host_port_state : port_state<TxBackend, RxBackend> {
+    static constexpr bool has_host_rings = true;
+    std::vector<tx_ring<TxBackend>> host_tx;
+    std::vector<rx_ring<RxBackend>> host_rx;
+
+    [[nodiscard]] ring_view view(const port_spec& spec) const noexcept {
+        return {spec, {this->tx.size(), this->rx.size()}, {host_tx.size(), host_rx.size()}};
+    }
 };
 
 /// A port in the user's hand: movable, closes on destruction. Several handles may share one port (a second open in the
@@ -111,30 +152,43 @@ public:
     port_handle& operator=(const port_handle&) = delete;
     ~port_handle() { close(); }
 
-    [[nodiscard]] index_t num_tx_rings() const noexcept { return view_.tx_count; }
-    [[nodiscard]] index_t num_rx_rings() const noexcept { return view_.rx_count; }
-    [[nodiscard]] tx_ring_type& tx(index_t i = 0) noexcept { return state_->tx[view_.tx_first + i]; }
-    [[nodiscard]] rx_ring_type& rx(index_t i = 0) noexcept { return state_->rx[view_.rx_first + i]; }
+    /// The port's own rings come first, then host rings.
+    [[nodiscard]] index_t num_tx_rings() const noexcept { return view_.tx_count + view_.host.tx_count; }
+    [[nodiscard]] index_t num_rx_rings() const noexcept { return view_.rx_count + view_.host.rx_count; }
+    [[nodiscard]] tx_ring_type& tx(index_t i = 0) noexcept {
+        if constexpr (requires { State::has_host_rings; })
+            if (i >= view_.tx_count) return state_->host_tx[view_.host.tx_first + i - view_.tx_count];
+        return state_->tx[view_.tx_first + i];
+    }
+    [[nodiscard]] rx_ring_type& rx(index_t i = 0) noexcept {
+        if constexpr (requires { State::has_host_rings; })
+            if (i >= view_.rx_count) return state_->host_rx[view_.host.rx_first + i - view_.rx_count];
+        return state_->rx[view_.rx_first + i];
+    }
+    [[nodiscard]] const ring_view& view() const noexcept { return view_; }
 
     [[nodiscard]] nm::region& region() const noexcept { return *state_->memory; }
     [[nodiscard]] const region_ptr& memory() const noexcept { return state_->memory; }
     /// netmap's netmap_if of this port; all offsets in it are relative to it.
     [[nodiscard]] interface* nifp() const noexcept { return state_->rings.nifp(); }
-    [[nodiscard]] const std::string& name() const noexcept { return state_->info.name; }
-    [[nodiscard]] const std::string& mode() const noexcept { return state_->info.mode; }
-    [[nodiscard]] const port_info& info() const noexcept { return state_->info; }
+    [[nodiscard]] const std::string& name() const noexcept { return info().name; }
+    [[nodiscard]] const std::string& mode() const noexcept { return info().mode; }
+    [[nodiscard]] const port_info& info() const noexcept {
+        if constexpr (requires { state_->info_of(view_); }) return state_->info_of(view_);
+        else return state_->info;
+    }
     [[nodiscard]] bool no_tx_poll() const noexcept { return no_tx_poll_; }
     [[nodiscard]] bool do_rx_poll() const noexcept { return do_rx_poll_; }
 
     /// Sums over this handle's rings.
     [[nodiscard]] counters tx_stats() noexcept {
         counters sum;
-        for (index_t i = 0; i < view_.tx_count; ++i) sum += tx(i).stats();
+        for (index_t i = 0; i < num_tx_rings(); ++i) sum += tx(i).stats();
         return sum;
     }
     [[nodiscard]] counters rx_stats() noexcept {
         counters sum;
-        for (index_t i = 0; i < view_.rx_count; ++i) sum += rx(i).stats();
+        for (index_t i = 0; i < num_rx_rings(); ++i) sum += rx(i).stats();
         return sum;
     }
 
@@ -151,7 +205,10 @@ public:
         else state_->arm(e);
     }
     /// An error when the port can do no more: link gone, peer dead.
-    [[nodiscard]] result<void> status() { return state_->status(); }
+    [[nodiscard]] result<void> status() {
+        if constexpr (requires { state_->status(view_); }) return state_->status(view_);
+        else return state_->status();
+    }
 
     void close() noexcept {
         if (!state_) return;
@@ -164,14 +221,13 @@ public:
 
 protected:
     port_handle(std::shared_ptr<State> state, const port_spec& spec, const open_options& o)
-        : state_(std::move(state)), view_(spec, state_->tx.size(), state_->rx.size()), no_tx_poll_(o.no_tx_poll),
-          do_rx_poll_(o.do_rx_poll) {
+        : state_(std::move(state)), view_(state_->view(spec)), no_tx_poll_(o.no_tx_poll), do_rx_poll_(o.do_rx_poll) {
         state_->claims.add(&view_, spec.exclusive || o.exclusive);
     }
 
     /// Whether one more open of an open port is allowed.
     [[nodiscard]] static result<void> may_share(const State& s, const port_spec& spec, const open_options& o) {
-        switch (s.claims.conflict(ring_view(spec, s.tx.size(), s.rx.size()), spec.exclusive || o.exclusive)) {
+        switch (s.claims.conflict(s.view(spec), spec.exclusive || o.exclusive)) {
             case 0: return {};
             case 1: return fail(EBUSY, s.info.name + " is open with /x: nobody else may open those rings until it is closed");
             default: return fail(EBUSY, s.info.name + " is open already; /x wants its rings alone");

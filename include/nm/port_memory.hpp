@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -23,20 +25,31 @@ inline constexpr index_t member_tx_slots = 256, member_rx_slots = 1024;
 inline constexpr std::uint32_t member_bufs = member_tx_slots + member_rx_slots;
 inline constexpr std::size_t member_meta_bytes = (member_bufs * sizeof(slot) + 8192 + 4095) / 4096 * 4096;
 
+/// A port's own rings, and those to the host's stack (netmap's NR_REG_NIC and NR_REG_SW).
+enum class ring_part { none, own, host };
+
 /// How many rings and slots a port wants in a region.
 struct port_shape {
     index_t tx_rings = 1, rx_rings = 1;
     index_t tx_slots = 1024, rx_slots = 1024;
     bool tx_bufs = true, rx_bufs = true;  ///< whether the rings' slots get buffers of their own
     std::uint32_t extra_bufs = 0;
+    index_t host_tx_rings = 0, host_rx_rings = 0;  ///< with as many slots as the others
 
     [[nodiscard]] std::uint32_t bufs() const noexcept {
-        return (tx_bufs ? tx_rings * tx_slots : 0U) + (rx_bufs ? rx_rings * rx_slots : 0U) + extra_bufs;
+        return bufs_of(tx_rings, rx_rings) + bufs_of(host_tx_rings, host_rx_rings) + extra_bufs;
+    }
+    /// Of so many rings.
+    [[nodiscard]] std::uint32_t bufs_of(index_t tx, index_t rx) const noexcept {
+        return (tx_bufs ? tx * tx_slots : 0U) + (rx_bufs ? rx * rx_slots : 0U);
     }
     [[nodiscard]] std::size_t meta_bytes() const noexcept {
         const auto up = object_pool::rounded;
-        return up(interface_bytes(tx_rings + rx_rings)) + tx_rings * up(ring_bytes(tx_slots)) +
-               rx_rings * up(ring_bytes(rx_slots));
+        return up(interface_bytes(entries())) + (tx_rings + host_tx_rings) * up(ring_bytes(tx_slots)) +
+               (rx_rings + host_rx_rings) * up(ring_bytes(rx_slots));
+    }
+    [[nodiscard]] std::size_t entries() const noexcept {
+        return std::size_t{tx_rings} + host_tx_rings + rx_rings + host_rx_rings;
     }
     [[nodiscard]] result<void> check(const std::string& name) const {
         const auto in = [](index_t v, index_t lo, index_t hi) { return v >= lo && v <= hi; };
@@ -55,13 +68,14 @@ class port_memory {
 public:
     port_memory() = default;
     port_memory(port_memory&& o) noexcept
-        : region_(std::move(o.region_)), nifp_(std::exchange(o.nifp_, nullptr)), shape_(o.shape_) {}
+        : region_(std::move(o.region_)), nifp_(std::exchange(o.nifp_, nullptr)), shape_(o.shape_), made_(o.made_) {}
     port_memory& operator=(port_memory&& o) noexcept {
         if (this != &o) {
             release();
             region_ = std::move(o.region_);
             nifp_ = std::exchange(o.nifp_, nullptr);
             shape_ = o.shape_;
+            made_ = o.made_;
         }
         return *this;
     }
@@ -69,20 +83,46 @@ public:
     port_memory& operator=(const port_memory&) = delete;
     ~port_memory() { release(); }
 
-    [[nodiscard]] static result<port_memory> create(region_ptr where, const std::string& name, const port_shape& shape) {
+    /// The netmap_if, and the rings of the first part; those of a later part are there when they are made.
+    [[nodiscard]] static result<port_memory> create(region_ptr where, const std::string& name, const port_shape& shape,
+                                                    ring_part first = ring_part::own) {
         if (auto ok = shape.check(name); !ok) return forward_error(ok);
-        const std::lock_guard guard(where->pools());
-        if (where->bufs().available() < shape.bufs())
-            return fail(ENOMEM, name + " needs " + std::to_string(shape.bufs()) + " buffers and its memory has " +
-                                    std::to_string(where->bufs().available()) +
-                                    " left; ask for fewer slots (@conf:slots=N) or make a larger region");
-        if (where->objects().available() < shape.meta_bytes() + 4096)
-            return fail(ENOMEM, name + ": no room left for rings in its memory; make a region with more meta_bytes");
         port_memory m;
-        m.region_ = std::move(where);
-        m.shape_ = shape;
-        if (!m.build(name)) return fail(ENOMEM, name + ": no room left for rings in its memory");
+        {
+            const std::lock_guard guard(where->pools());
+            if (where->bufs().available() < shape.extra_bufs) return too_few(*where, name, shape.extra_bufs);
+            const auto at = where->objects().available() < shape.meta_bytes() + 4096
+                                ? std::nullopt
+                                : where->objects().take(shape.meta_bytes());
+            if (!at) return fail(ENOMEM, name + ": no room left for rings in its memory; make a region with more meta_bytes");
+            m.region_ = std::move(where);
+            m.shape_ = shape;
+            m.build(name, m.region_->base() + *at);
+        }
+        if (first == ring_part::none) m.list_rings();
+        else if (auto ok = m.make(name, first, shape.tx_rings, shape.rx_rings); !ok) return forward_error(ok);
         return m;
+    }
+
+    /// Gives a part its rings, each slot with a buffer; of the port's own rings there may be fewer than were planned.
+    [[nodiscard]] result<void> make(const std::string& name, ring_part part, index_t tx_rings, index_t rx_rings) {
+        const bool host = part == ring_part::host;
+        const std::lock_guard guard(region_->pools());
+        const index_t txs = host ? shape_.host_tx_rings : std::min(tx_rings, shape_.tx_rings);
+        const index_t rxs = host ? shape_.host_rx_rings : std::min(rx_rings, shape_.rx_rings);
+        const auto need = shape_.bufs_of(txs, rxs);
+        if (region_->bufs().available() < need) return too_few(*region_, name, need);
+        made_[host ? 1 : 0] = {txs, rxs};
+        for (index_t i = 0; i < txs; ++i) init(host ? host_tx(i) : tx(i), i, false);
+        for (index_t i = 0; i < rxs; ++i) init(host ? host_rx(i) : rx(i), i, true);
+        list_rings();
+        return {};
+    }
+    /// Takes a part's rings away again, with the buffers that lie in their slots now.
+    void unmake(ring_part part) noexcept {
+        const std::lock_guard guard(region_->pools());
+        release_part(part == ring_part::host);
+        list_rings();
     }
 
     [[nodiscard]] interface* nifp() const noexcept { return nifp_; }
@@ -93,44 +133,65 @@ public:
     [[nodiscard]] const port_shape& shape() const noexcept { return shape_; }
     [[nodiscard]] region& where() const noexcept { return *region_; }
     /// The geometry as it was made, not as it can be read in shared memory.
-    [[nodiscard]] ring* tx(index_t i) const noexcept { return ring_at(i); }
-    [[nodiscard]] ring* rx(index_t i) const noexcept { return ring_at(shape_.tx_rings + i); }
+    [[nodiscard]] ring* tx(index_t i) const noexcept { return tx_at(i); }
+    [[nodiscard]] ring* rx(index_t i) const noexcept { return rx_at(i); }
+    [[nodiscard]] ring* host_tx(index_t i) const noexcept { return tx_at(shape_.tx_rings + i); }
+    [[nodiscard]] ring* host_rx(index_t i) const noexcept { return rx_at(shape_.rx_rings + i); }
 
 private:
-    [[nodiscard]] std::size_t ring_offset(index_t entry) const noexcept {
+    struct ring_count {
+        index_t tx = 0, rx = 0;
+    };
+
+    // In memory: the netmap_if, tx, host tx, rx, host rx, as many of each as were planned.
+    [[nodiscard]] ring* ring_at(index_t txs, index_t rxs) const noexcept {
         const auto up = object_pool::rounded;
-        const index_t tx = entry < shape_.tx_rings ? entry : shape_.tx_rings;
-        return up(interface_bytes(shape_.tx_rings + shape_.rx_rings)) + tx * up(ring_bytes(shape_.tx_slots)) +
-               (entry - tx) * up(ring_bytes(shape_.rx_slots));
+        return reinterpret_cast<ring*>(reinterpret_cast<std::byte*>(nifp_) + up(interface_bytes(shape_.entries())) +
+                                       txs * up(ring_bytes(shape_.tx_slots)) + rxs * up(ring_bytes(shape_.rx_slots)));
     }
-    [[nodiscard]] ring* ring_at(index_t entry) const noexcept {
-        return reinterpret_cast<ring*>(reinterpret_cast<std::byte*>(nifp_) + ring_offset(entry));
+    [[nodiscard]] ring* tx_at(index_t i) const noexcept { return ring_at(i, 0); }
+    [[nodiscard]] ring* rx_at(index_t i) const noexcept { return ring_at(shape_.tx_rings + shape_.host_tx_rings, i); }
+
+    [[nodiscard]] static tl::unexpected<error> too_few(region& where, const std::string& name, std::uint32_t need) {
+        return fail(ENOMEM, name + " needs " + std::to_string(need) + " buffers and its memory has " +
+                                std::to_string(where.bufs().available()) +
+                                " left; ask for fewer slots (@conf:slots=N) or make a larger region");
     }
 
-    bool build(const std::string& name) {
-        const auto at = region_->objects().take(shape_.meta_bytes());
-        if (!at) return false;
-        std::byte* p = region_->base() + *at;
+    void build(const std::string& name, std::byte* p) {
         std::memset(p, 0, shape_.meta_bytes());
         nifp_ = new (p) interface{};
         std::memcpy(nifp_->ni_name, name.data(), std::min(name.size(), sizeof nifp_->ni_name - 1));
         nifp_->ni_version = api_version;
         nifp_->ni_flags = ni_priv_mem;
-        nifp_->ni_tx_rings = shape_.tx_rings;
-        nifp_->ni_rx_rings = shape_.rx_rings;
-        for (index_t i = 0; i < shape_.tx_rings; ++i) init(tx(i), i, i, false);
-        for (index_t i = 0; i < shape_.rx_rings; ++i) init(rx(i), shape_.tx_rings + i, i, true);
         for (std::uint32_t i = 0; i < shape_.extra_bufs; ++i) {
             const std::uint32_t b = *region_->bufs().take();
             std::memcpy(region_->buf(b), &nifp_->ni_bufs_head, sizeof b);
             nifp_->ni_bufs_head = b;
         }
-        return true;
     }
 
-    void init(ring* r, index_t entry, index_t id, bool receive) {
+    // netmap's order: tx, host tx, rx, host rx; 0 for a ring that is not there.
+    void list_rings() noexcept {
+        const index_t txs = made_[0].tx != 0 ? made_[0].tx : shape_.tx_rings;
+        const index_t rxs = made_[0].rx != 0 ? made_[0].rx : shape_.rx_rings;
+        nifp_->ni_tx_rings = txs;
+        nifp_->ni_rx_rings = rxs;
+        nifp_->ni_host_tx_rings = shape_.host_tx_rings;
+        nifp_->ni_host_rx_rings = shape_.host_rx_rings;
+        std::int64_t* entry = nifp_->ring_ofs();
+        const auto list = [&](index_t planned, index_t made, auto at) {
+            for (index_t i = 0; i < planned; ++i)
+                *entry++ = i < made ? reinterpret_cast<std::byte*>(at(i)) - reinterpret_cast<std::byte*>(nifp_) : 0;
+        };
+        list(txs, made_[0].tx, [this](index_t i) { return tx(i); });
+        list(shape_.host_tx_rings, made_[1].tx, [this](index_t i) { return host_tx(i); });
+        list(rxs, made_[0].rx, [this](index_t i) { return rx(i); });
+        list(shape_.host_rx_rings, made_[1].rx, [this](index_t i) { return host_rx(i); });
+    }
+
+    void init(ring* r, index_t id, bool receive) {
         const index_t n = receive ? shape_.rx_slots : shape_.tx_slots;
-        nifp_->ring_ofs()[entry] = static_cast<std::int64_t>(ring_offset(entry));
         new (r) ring{};
         r->buf_ofs = region_->buf(0) - reinterpret_cast<std::byte*>(r);
         r->num_slots = n;
@@ -140,7 +201,7 @@ private:
         r->offset_mask = 0;
         r->buf_align = 64;
         if (receive ? !shape_.rx_bufs : !shape_.tx_bufs) return;
-        for (index_t i = 0; i < n; ++i) r->slots()[i].buf_idx = *region_->bufs().take();
+        for (index_t i = 0; i < n; ++i) r->slots()[i] = {*region_->bufs().take(), 0, 0, 0};
     }
 
     // Whatever lies in the slots now goes back: buffers that were swapped in are this port's. The pool refuses what is
@@ -148,8 +209,8 @@ private:
     void release() noexcept {
         if (nifp_ == nullptr) return;
         std::unique_lock guard(region_->pools());
-        for (index_t i = 0; shape_.tx_bufs && i < shape_.tx_rings; ++i) release_slots(tx(i), shape_.tx_slots);
-        for (index_t i = 0; shape_.rx_bufs && i < shape_.rx_rings; ++i) release_slots(rx(i), shape_.rx_slots);
+        release_part(false);
+        release_part(true);
         std::uint32_t b = nifp_->ni_bufs_head;
         for (std::uint32_t budget = region_->num_bufs(); b != 0 && budget != 0; --budget) {
             if (!region_->bufs().give_back(b)) break;
@@ -160,6 +221,11 @@ private:
         guard.unlock();
         region_.reset();
     }
+    void release_part(bool host) noexcept {
+        const ring_count n = std::exchange(made_[host ? 1 : 0], {});
+        for (index_t i = 0; shape_.tx_bufs && i < n.tx; ++i) release_slots(host ? host_tx(i) : tx(i), shape_.tx_slots);
+        for (index_t i = 0; shape_.rx_bufs && i < n.rx; ++i) release_slots(host ? host_rx(i) : rx(i), shape_.rx_slots);
+    }
     void release_slots(ring* r, index_t n) noexcept {
         for (index_t i = 0; i < n; ++i) region_->bufs().give_back(load_slot(r->slots()[i]).buf_idx);
     }
@@ -167,6 +233,7 @@ private:
     region_ptr region_;
     interface* nifp_ = nullptr;
     port_shape shape_;
+    std::array<ring_count, 2> made_{};  // own, host
 };
 
 }  // namespace nm

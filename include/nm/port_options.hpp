@@ -29,6 +29,8 @@ struct open_options {
     bool require_mode = false;  ///< fail rather than open in another mode
     bool offloads = false;      ///< frames may carry a virtio-net header in their slot (ns_vnet)
     bool promiscuous = true;
+    /// netmap:eth0*: what is released by hand goes on to the other endpoint, flagged or not (netmap's sysctl fwd=1).
+    bool transparent = false;
 
     std::uint32_t vnet_hdr = 0;  ///< ports of a switch: bytes of virtio-net header before each frame (0, 10, 12)
     bool indirect = false;       ///< ports of a switch: ns_indirect is taken, with addresses of this process

@@ -127,6 +127,13 @@ public:
         return n;
     }
 
+    /// Called with the slots from hwcur to `head`, which the user released by hand, before they are taken back.
+    struct release_hook {
+        void (*call)(void* with, rx_ring& ring, index_t head) noexcept = nullptr;
+        void* with = nullptr;
+    };
+    void on_release(release_hook h) noexcept { released_ = h; }
+
     void set_timestamps(bool on) noexcept { stamps_ = on; }
     /// Where a fused loop stands in a frame of several slots, from one call to the next.
     [[nodiscard]] chain_state& verdict() noexcept { return verdict_; }
@@ -139,6 +146,8 @@ private:
     // Takes back what the user released by hand, without publishing it. Whether he swapped a buffer is his to know:
     // it is taken for granted.
     [[gnu::noinline]] void take_back(index_t head) noexcept {
+        if (released_.call != nullptr) [[unlikely]]
+            released_.call(released_.with, *this, head);
         rx_batch<B> batch(*this, as_it_is{});
         while (batch.at() != head) batch.give_user();
         batch.store_back();
@@ -146,6 +155,7 @@ private:
 
     B b_;
     chain_state verdict_;  // of the frame that a forward has begun
+    release_hook released_;
     bool stamps_ = true;
 };
 

@@ -312,7 +312,8 @@ TEST_F(netdev_scenario, opening_what_cannot_be_opened_says_why) {
     EXPECT_FALSE(try_open<netdev>(ctx, "netmap:na-9"));
     EXPECT_FALSE(try_open<netdev>(ctx, "netmap:na@conf:slots=1000000"));
     EXPECT_FALSE(try_open<netdev>(ctx, "netmap:na@conf:mode=zc"));  // a veth has none, and it was required
-    EXPECT_FALSE(try_open<netdev>(ctx, "netmap:na^"));
+    EXPECT_FALSE(try_open<netdev>(ctx, "netmap:na^1"));
+    EXPECT_FALSE(try_open<netdev>(ctx, "netmap:na*@conf:host-rings=2"));
     EXPECT_TRUE(eventually([&] { return untouched("na") == true; }));
 }
 

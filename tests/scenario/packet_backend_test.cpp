@@ -47,7 +47,7 @@ protected:
         ring_slots.resize(slots);
     }
     void join(packet_side& s) {
-        s.socket = socket.get();
+        s.socket = socket->fd();
         s.memory = memory.get();
         s.slots = ring_slots.data();
         s.num_slots = static_cast<index_t>(ring_slots.size());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// Opening, waiting on and closing a kernel interface: all that is cold.
+// Opening and closing a kernel interface and its host rings: all that is cold.
 
 #include <bit>
 #include <poll.h>
@@ -10,53 +10,119 @@
 
 namespace nm {
 
-inline result<std::shared_ptr<netdev_state>> netdev_state::build(context& ctx, const port_spec& spec,
-                                                                 const open_options& o, const netdev_plan& plan) {
-    auto s = std::make_shared<netdev_state>();
-    s->link = plan.link;
-    s->single = plan.single;
-    s->info = plan.info();
-    s->mitigation_ns_ = o.mitigation_ns;
+inline result<std::shared_ptr<netdev_state>> netdev_state::create(context& ctx, const port_spec& spec, const open_options& o) {
+    auto plan = netdev_plan::make(spec, o);
+    if (!plan) return forward_error(plan);
+    if (!plan->link.up)
+        return fail(ENETDOWN, spec.name + " is down; run `ip link set " + spec.name + " up`");
+    // Which way its own rings will be driven is decided when they are opened: room for the most that there can be.
+    if (!wants_own(spec)) plan->shape.tx_rings = plan->shape.rx_rings = std::max(plan->link.rx_queues, plan->link.tx_queues);
+    const auto& shape = plan->shape;
     auto memory = ctx.memory_for(spec, o, [&] {
         region_options r;
-        r.bufs = 2 + plan.shape.bufs() + member_bufs;
-        r.buf_size = plan.buf_size;
-        r.meta_bytes = plan.shape.meta_bytes() + 16384 + member_meta_bytes;
+        // Its own rings and the host's may each have a place on a switch.
+        r.bufs = 2 + shape.bufs() + 2 * member_bufs;
+        r.buf_size = plan->buf_size;
+        r.meta_bytes = shape.meta_bytes() + 16384 + 2 * member_meta_bytes;
         return region::create(r);
     });
     if (!memory) return forward_error(memory);
+    auto s = std::make_shared<netdev_state>(std::move(*plan));
     s->memory = std::move(*memory);
-    s->info.memory = s->memory->size();
-    s->info.buf_size = s->memory->buf_size();
-    auto rings = port_memory::create(s->memory, s->info.name, plan.shape);
+    s->plan_.buf_size = s->memory->buf_size();
+    auto rings = port_memory::create(s->memory, s->plan_.info().name, s->plan_.shape, ring_part::none);
     if (!rings) return forward_error(rings);
     s->rings = std::move(*rings);
+    s->info = s->plan_.info();
+    s->host_info = s->plan_.host_info();
+    s->host_info.memory = s->memory->size();
+    return s;
+}
 
-    auto watch = sys::link_watch::open(plan.link);
-    if (!watch) return forward_error(watch);
-    s->watch_ = std::move(*watch);
+inline result<void> netdev_state::open_parts(const port_spec& spec, const open_options& o) {
+    const bool host = wants_host(spec) && !has_host();
+    if (wants_own(spec) && !has_own()) {
+        auto in_our_memory = o;
+        in_our_memory.memory = memory;
+        auto plan = netdev_plan::make(spec, in_our_memory);
+        if (!plan) return forward_error(plan);
+        plan->shape.tx_slots = plan_.shape.tx_slots;
+        plan->shape.rx_slots = plan_.shape.rx_slots;
+        if (plan->single && !single)
+            return fail(EBUSY, link.name + "^ is open in this program; with host rings an interface is opened as a whole");
+        if (plan->shape.rx_rings > plan_.shape.rx_rings)
+            return fail(EBUSY, link.name + " has got more queues since " + link.name + "^ was opened; close that first");
+        if (auto ok = open_own(std::move(*plan), o); !ok) return ok;
+    }
+    if (host)
+        if (auto ok = open_host(o); !ok) return ok;
+    if (!has_own() || !has_host()) return {};
+    if (!both_)
+        if (auto ok = join_sleepers(); !ok) return ok;
+    both_info = info;
+    both_info.name += "*";
+    both_info.tx_rings += host_info.tx_rings;
+    both_info.rx_rings += host_info.rx_rings;
+    if (wants_own(spec) && wants_host(spec)) {
+        // What comes from one side goes to the other, which must be able to send it.
+        if (host && !packet_rings_) host_rings_->rx.offloads = false;
+        set_transparent(o.transparent);
+    }
+    return {};
+}
 
+/// The host's stack: nothing to and from an interface whose own rings are open, but by the host rings. What was in force
+/// before goes when the new is there.
+inline result<void> netdev_state::cut_off(bool own, bool by_packet) {
+    sys::cutoff_options c;
+    c.ingress = own;
+    if (single) c.egress = false, c.queue = plan_.queue;
+    c.sends_by_packet = by_packet;
+    c.mark = cut_.mark();
+    if (tap_) c.divert_to = tap_->index(), c.pass = sys::host_mark;
+    auto cut = sys::cutoff::open(link, c);
+    if (!cut) return forward_error(cut);
+    if (cut->mark() != cut_.mark())
+        for (auto& p : packet_)
+            if (auto ok = p.set_mark(cut->mark()); !ok) return ok;
+    cut_ = std::move(*cut);
+    return {};
+}
+
+inline result<void> netdev_state::open_own(netdev_plan plan, const open_options& o) {
+    for (;;) {
+        auto ok = try_own(plan, o);
+        if (ok) return ok;
+        close_own();
+        if (!plan.choice.xdp || plan.choice.insisted) {
+            if (tap_) (void)cut_off(false, false);
+            return ok;
+        }
+        plan.fall_back(ok.error().text);
+    }
+}
+
+inline result<void> netdev_state::try_own(const netdev_plan& plan, const open_options& o) {
+    const auto& shape = plan.shape;
+    info = plan.info();
+    info.memory = memory->size();
+    info.buf_size = memory->buf_size();
+    if (auto ok = rings.make(info.name, ring_part::own, shape.tx_rings, shape.rx_rings); !ok) return ok;
+    if (auto ok = own_sleeper_.open(link, o.mitigation_ns); !ok) return ok;
     // The stack is cut off first: nothing gets past a port that is half open. Of one queue among several, AF_XDP takes
     // the frames away by itself; what the stack sends has no queue yet where it could be stopped.
-    if (!plan.single || !plan.choice.xdp) {
-        sys::cutoff_options c;
-        if (plan.single) c.egress = false, c.queue = plan.queue;
-        c.sends_by_packet = !plan.choice.xdp;
-        auto cut = sys::cutoff::open(plan.link, c);
-        if (!cut) return forward_error(cut);
-        s->cut_ = std::move(*cut);
-    }
-    s->tx.reserve(plan.shape.tx_rings);
-    s->rx.reserve(plan.shape.rx_rings);
-    s->kernel_drops_.resize(plan.shape.rx_rings);
-    if (auto ok = plan.choice.xdp ? s->open_xdp(plan) : s->open_packet(plan, o); !ok) return forward_error(ok);
-    if (plan.choice.xdp && o.promiscuous) {
-        auto held = sys::hold_promiscuous(plan.link);
-        if (!held) return forward_error(held);
-        s->promiscuous_ = std::move(*held);
-    }
-    if (auto ok = s->make_descriptors(); !ok) return forward_error(ok);
-    return s;
+    if (!single || !plan.choice.xdp)
+        if (auto ok = cut_off(true, !plan.choice.xdp); !ok) return ok;
+    tx.reserve(shape.tx_rings);
+    rx.reserve(shape.rx_rings);
+    kernel_drops_.assign(shape.rx_rings, 0);
+    if (auto ok = plan.choice.xdp ? open_xdp(plan) : open_packet(plan, o); !ok) return ok;
+    for (auto& r : rx) r.set_timestamps(o.timestamps);
+    if (!plan.choice.xdp || !o.promiscuous) return {};
+    auto held = sys::hold_promiscuous(link);
+    if (!held) return forward_error(held);
+    promiscuous_ = std::move(*held);
+    return {};
 }
 
 namespace detail {
@@ -89,6 +155,7 @@ inline result<void> netdev_state::open_xdp(const netdev_plan& plan) {
                                         " bytes need AF_XDP multi-buffer (Linux 6.6), which is not there; use af_packet or a smaller MTU");
         xdp_.push_back(std::move(*socket));
         auto& x = xdp_.back();
+        own_sleeper_.over(x.fd());
         info.mode = x.zero_copy() ? "af_xdp zero-copy" : "af_xdp copy";
 
         auto& t = *xdp_tx_.emplace_back(std::make_unique<xdp_tx_state>());
@@ -98,8 +165,8 @@ inline result<void> netdev_state::open_xdp(const netdev_plan& plan) {
         ring* rx_shared = rings.rx(i);
         t.socket = r.socket = &x;
         t.map = r.map = map;
-        join<events::tx>(t, tx_shared->slots(), shape.tx_slots);
-        join<events::rx>(r, rx_shared->slots(), shape.rx_slots);
+        join<events::tx>(t, own_sleeper_, tx_shared->slots(), shape.tx_slots);
+        join<events::rx>(r, own_sleeper_, rx_shared->slots(), shape.rx_slots);
         t.held.resize(memory->num_bufs());
         r.held.resize(memory->num_bufs());
         t.spare.reserve(shape.tx_slots);
@@ -131,28 +198,39 @@ inline result<void> netdev_state::open_xdp(const netdev_plan& plan) {
 }
 
 inline result<void> netdev_state::open_packet(const netdev_plan& plan, const open_options& o) {
-    auto claim = sys::claim_interface(link.index, plan.single ? static_cast<int>(plan.queue) : -1, plan.info().name);
+    const int queue = single ? static_cast<int>(plan.queue) : sys::whole_interface;
+    auto claim = sys::claim_interface(link.index, queue, info.name);
     if (!claim) return forward_error(claim);
     claim_ = std::move(*claim);
     sys::packet_options p;
     p.link = &link;
     p.promiscuous = o.promiscuous;
     p.mark = cut_.mark();
-    if (plan.single) p.queue = plan.queue;
+    if (single) p.queue = plan.queue;
     auto socket = sys::packet_socket::open(p);
     if (!socket) return forward_error(socket);
     packet_.push_back(std::move(*socket));
-    const auto& shape = plan.shape;
-    auto& t = *packet_tx_.emplace_back(std::make_unique<packet_tx_state>());
-    auto& r = *packet_rx_.emplace_back(std::make_unique<packet_rx_state>());
-    ring* tx_shared = rings.tx(0);
-    ring* rx_shared = rings.rx(0);
-    t.socket = r.socket = &packet_.back();
-    join<events::tx>(t, tx_shared->slots(), shape.tx_slots);
-    join<events::rx>(r, rx_shared->slots(), shape.rx_slots);
+    if (tap_)
+        if (auto ok = packet_.back().ignore(sys::host_mark); !ok) return ok;
+    packet_rings_ = std::make_unique<packet_rings>();
+    add_rings(*packet_rings_, packet_.back().fd(), own_sleeper_, o.offloads, ring_part::own);
+    return {};
+}
+
+inline void netdev_state::add_rings(packet_rings& p, int fd, netdev_sleeper& sleeper, bool offloads, ring_part part) {
+    const bool host = part == ring_part::host;
+    const auto& shape = plan_.shape;
+    auto& t = p.tx;
+    auto& r = p.rx;
+    ring* tx_shared = host ? rings.host_tx(0) : rings.tx(0);
+    ring* rx_shared = host ? rings.host_rx(0) : rings.rx(0);
+    t.socket = r.socket = fd;
+    sleeper.over(fd);
+    join<events::tx>(t, sleeper, tx_shared->slots(), shape.tx_slots);
+    join<events::rx>(r, sleeper, rx_shared->slots(), shape.rx_slots);
     t.queue.resize(shape.tx_slots);
     t.max_len = detail::longest_frame(link);
-    r.offloads = o.offloads;
+    r.offloads = offloads;
     r.ready.resize(shape.rx_slots);
     r.free.resize(shape.rx_slots);
     r.lent.resize(std::size_t{packet_rx_state::batch_frames} * packet_rx_state::most_pieces);
@@ -165,132 +243,146 @@ inline result<void> netdev_state::open_packet(const netdev_plan& plan, const ope
     rb.p.free = r.free.data();
     // The first buffer is taken first.
     for (index_t k = shape.rx_slots; k-- != 0;) rb.p.give(rx_shared->slots()[k]);
-    tx.emplace_back(tx_shared, shape.tx_slots, *memory, tb);
-    rx.emplace_back(rx_shared, shape.rx_slots, *memory, rb);
-    t.stats = &tx.back().live();
-    r.stats = &rx.back().live();
-    return {};
+    t.stats = &(host ? host_tx : tx).emplace_back(tx_shared, shape.tx_slots, *memory, tb).live();
+    r.stats = &(host ? host_rx : rx).emplace_back(rx_shared, shape.rx_slots, *memory, rb).live();
 }
 
-inline result<void> netdev_state::make_descriptors() {
-    poll_.reset(::epoll_create1(EPOLL_CLOEXEC));
-    timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    auto wake = base::make_eventfd();
-    if (!wake) return forward_error(wake);
-    wake_ = std::move(*wake);
-    bool ok = poll_ && timer_;
-    const auto add = [&](int fd, std::uint32_t what) {
-        epoll_event e{};
-        e.events = what;
-        ok = ok && ::epoll_ctl(poll_.get(), EPOLL_CTL_ADD, fd, &e) == 0;
-    };
-    add(wake_.get(), EPOLLIN);
-    add(timer_.get(), EPOLLIN);
-    add(watch_.fd(), EPOLLIN);
-    if (!ok) return fail(errno, link.name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
-    return {};
+inline result<void> netdev_state::open_host(const open_options& o) {
+    auto ok = try_host(o);
+    if (!ok) close_host();
+    return ok;
 }
 
-/// A socket that somebody watches runs the watcher for every frame it sends or gets, whatever it is watched for: with it
-/// the loop over two veth ends ran at 0.8 of one by hand, without it at 1.0. So sockets are in the set only while armed.
-inline void netdev_state::watch_sockets(std::uint32_t what) noexcept {
+inline result<void> netdev_state::try_host(const open_options& o) {
+    auto claim = sys::claim_interface(link.index, sys::host_rings, host_info.name);
+    if (!claim) return forward_error(claim);
+    host_claim_ = std::move(*claim);
+    if (auto ok = rings.make(host_info.name, ring_part::host, 0, 0); !ok) return ok;
+    if (auto ok = host_sleeper_.open(link, o.mitigation_ns); !ok) return ok;
+    auto tap = sys::host_tap::open(link);
+    if (!tap) return forward_error(tap);
+    tap_ = std::move(*tap);
+    host_rings_ = std::make_unique<packet_rings>();
+    host_rings_->tx.batch.one_by_one();
+    host_rings_->rx.batch.one_by_one();
+    host_tx.reserve(1);
+    host_rx.reserve(1);
+    add_rings(*host_rings_, tap_->fd(), host_sleeper_, o.offloads, ring_part::host);
+    host_rx.back().set_timestamps(o.timestamps);
+    for (auto& p : packet_)
+        if (auto ok = p.ignore(sys::host_mark); !ok) return ok;
+    return cut_off(has_own(), packet_rings_ != nullptr);
+}
+
+/// Who waits on all rings sleeps on both.
+inline result<void> netdev_state::join_sleepers() {
+    both_.reset(::epoll_create1(EPOLL_CLOEXEC));
     epoll_event e{};
-    e.events = what | EPOLLET;
-    const auto watch = [&](int fd) {
-        if (what == 0) (void)::epoll_ctl(poll_.get(), EPOLL_CTL_DEL, fd, nullptr);
-        else if (::epoll_ctl(poll_.get(), EPOLL_CTL_ADD, fd, &e) != 0) (void)::epoll_ctl(poll_.get(), EPOLL_CTL_MOD, fd, &e);
+    e.events = EPOLLIN;
+    if (both_ && ::epoll_ctl(both_.get(), EPOLL_CTL_ADD, own_sleeper_.fd(), &e) == 0 &&
+        ::epoll_ctl(both_.get(), EPOLL_CTL_ADD, host_sleeper_.fd(), &e) == 0)
+        return {};
+    const int error = errno;
+    both_.reset();
+    return fail(error, link.name + ": cannot make a descriptor to wait on: " + base::errno_text(error));
+}
+
+/// Its own rings forward to the host, all rings of the host to its own (netmap: the first only).
+inline void netdev_state::set_transparent(bool all) {
+    const auto join_ring = [&](rx_ring_type& from, std::vector<tx_ring_type>& to) {
+        transparent_.push_back(std::make_unique<forwarding>(to.data(), to.size(), all));
+        from.on_release({[](void* f, rx_ring_type& ring, index_t head) noexcept { static_cast<forwarding*>(f)->forward(ring, head); },
+                         transparent_.back().get()});
     };
-    for (const auto& s : xdp_) watch(s.fd());
-    for (const auto& s : packet_) watch(s.fd());
-}
-
-inline void netdev_state::watch_sockets() noexcept {
-    watch_sockets((rx_armed_ ? static_cast<std::uint32_t>(EPOLLIN) : 0U) | (tx_armed_ ? static_cast<std::uint32_t>(EPOLLOUT) : 0U));
-}
-
-inline void netdev_state::arm(events e) noexcept {
-    // A socket says "writable" while it has room, which is nearly always: what counts is the change. So sockets are
-    // watched for edges, what they say at once is taken off, and then rings and sockets are looked at.
-    rx_armed_ = any(e & events::rx);
-    tx_armed_ = any(e & events::tx);
-    const bool lost = watch_.look().lost();
-    if (!lost) base::eventfd_clear(wake_.get());
-    const std::uint64_t now = system_clock::now_ns();
-    if (mitigation_ns_ != 0 && now - last_wake_ < mitigation_ns_) {
-        // Too soon after the last one: look again when the time has come, not when the next frame has.
-        const auto left = static_cast<long>(mitigation_ns_ - (now - last_wake_));
-        const itimerspec when{{0, 0}, {left / 1'000'000'000, left % 1'000'000'000}};
-        (void)::timerfd_settime(timer_.get(), 0, &when, nullptr);
-        watch_sockets(0);
+    if (!transparent_.empty()) {
+        for (auto& t : transparent_)
+            if (all) t->all();
         return;
     }
-    watch_sockets();
-    std::array<epoll_event, 16> stale;
-    (void)::epoll_wait(poll_.get(), stale.data(), static_cast<int>(stale.size()), 0);
-    bool ready = lost;
-    if (any(e & events::rx)) {
-        for (auto& r : packet_rx_) r->dry = false;
-        for (auto& r : rx) ready |= !r.empty() || r.backend().ready(r.truth().hwtail);
-        for (auto& r : packet_rx_) r->dry = false;
-    }
-    if (any(e & events::tx)) {
-        for (auto& t : tx) ready |= !t.empty();
-        for (auto& t : xdp_tx_) ready |= t->freed();
-        for (auto& t : packet_tx_) {
-            pollfd p{t->socket->fd(), POLLOUT, 0};
-            ready |= t->sent != t->published && ::poll(&p, 1, 0) == 1;
+    for (auto& r : rx) join_ring(r, host_tx);
+    for (auto& r : host_rx) join_ring(r, tx);
+}
+
+inline void netdev_state::arm(events e, const ring_view& v) noexcept {
+    const auto look = [&](packet_rings& p, rx_ring_type& r) {
+        bool ready = false;
+        if (any(e & events::rx)) {
+            p.rx.dry = false;
+            ready = r.backend().ready(r.truth().hwtail);
+            p.rx.dry = false;
         }
-    }
-    if (ready) base::eventfd_signal(wake_.get());
+        pollfd room{p.tx.socket, POLLOUT, 0};
+        return ready || (any(e & events::tx) && p.tx.sent != p.tx.published && ::poll(&room, 1, 0) == 1);
+    };
+    const auto visible = [&](const auto& txs, const auto& rxs) {
+        bool ready = false;
+        for (const auto& r : rxs) ready |= any(e & events::rx) && !r.empty();
+        for (const auto& t : txs) ready |= any(e & events::tx) && !t.empty();
+        return ready;
+    };
+    if (!v.ring_range::empty())
+        own_sleeper_.arm(e, [&]() noexcept {
+            bool ready = visible(tx, rx);
+            if (packet_rings_) return look(*packet_rings_, rx[0]) || ready;
+            for (auto& r : rx) ready |= any(e & events::rx) && r.backend().ready(r.truth().hwtail);
+            for (auto& t : xdp_tx_) ready |= any(e & events::tx) && t->freed();
+            return ready;
+        });
+    if (!v.host.empty())
+        host_sleeper_.arm(e, [&]() noexcept { return look(*host_rings_, host_rx[0]) || visible(host_tx, host_rx); });
 }
 
-/// By a ring's publish: only what was armed for that ring's direction ends, since somebody else may sleep for the other.
-inline void netdev_state::disarm(events direction) noexcept {
-    (direction == events::rx ? rx_armed_ : tx_armed_) = false;
-    if (rx_armed_ || tx_armed_) {
-        if (mitigation_ns_ == 0) watch_sockets();
-        return;
-    }
-    last_wake_ = system_clock::now_ns();
-    watch_sockets(0);
-    if (mitigation_ns_ != 0) {
-        const itimerspec never{};
-        (void)::timerfd_settime(timer_.get(), 0, &never, nullptr);
-    }
-    if (!watch_.state().lost()) base::eventfd_clear(wake_.get());
-}
-
-inline void netdev_state::read_kernel_drops() noexcept {
-    for (index_t i = 0; i < rx.size(); ++i) {
-        std::uint64_t now = 0;
+inline void netdev_state::read_kernel_drops(const ring_view& v) noexcept {
+    const auto count = [](rx_ring_type& r, std::uint64_t& known, std::uint64_t now) {
+        r.live().drop(cause::full, now - known);
+        known = now;
+    };
+    for (index_t i = v.rx_first; i < v.rx_first + v.rx_count; ++i) {
         if (i < xdp_.size()) {
             const auto s = xdp_[i].statistics();
-            now = s.rx_dropped + s.rx_ring_full;
+            count(rx[i], kernel_drops_[i], s.rx_dropped + s.rx_ring_full);
         } else if (i < packet_.size()) {
-            now = packet_[i].kernel_drops();
+            count(rx[i], kernel_drops_[i], packet_[i].kernel_drops());
         }
-        rx[i].live().drop(cause::full, now - kernel_drops_[i]);
-        kernel_drops_[i] = now;
     }
+    if (v.host.rx_count != 0) count(host_rx[0], host_drops_, tap_->kernel_drops());
 }
 
-inline void netdev_state::close_sockets() noexcept {
+/// Every slot gets a buffer again, so that the region's pool gets all of them back.
+inline void netdev_state::restore(packet_rings& p, rx_ring_type& r) noexcept {
+    const auto& b = r.backend().p;
+    p.rx.restore(r.truth().hwtail, b.at, b.end, b.free_count);
+}
+
+inline void netdev_state::close_own() noexcept {
     xdp_.clear();
     packet_.clear();
     program_ = {};
     promiscuous_.reset();
-}
-
-/// Every slot gets a buffer again, so that the region's pool gets all of them back.
-inline void netdev_state::restore() noexcept {
+    claim_.reset();
     for (index_t i = 0; i < rx.size() && i < xdp_rx_.size(); ++i) {
         xdp_tx_[i]->restore(xdp_tx_[i]->done, xdp_tx_[i]->spare);
         xdp_rx_[i]->restore(rx[i].truth().hwtail, {});
     }
-    for (index_t i = 0; i < rx.size() && i < packet_rx_.size(); ++i) {
-        const auto& p = rx[i].backend().p;
-        packet_rx_[i]->restore(rx[i].truth().hwtail, p.at, p.end, p.free_count);
-    }
+    if (packet_rings_ && !rx.empty()) restore(*packet_rings_, rx[0]);
+    xdp_tx_.clear();
+    xdp_rx_.clear();
+    tx.clear();
+    rx.clear();
+    packet_rings_.reset();
+    rings.unmake(ring_part::own);
+    own_sleeper_.close();
+}
+
+inline void netdev_state::close_host() noexcept {
+    if (host_rings_ && !host_rx.empty()) restore(*host_rings_, host_rx[0]);
+    host_tx.clear();
+    host_rx.clear();
+    tap_.reset();
+    host_rings_.reset();
+    rings.unmake(ring_part::host);
+    host_sleeper_.close();
+    host_claim_.reset();
 }
 
 }  // namespace nm

@@ -3,19 +3,19 @@
 
 // What an open kernel interface holds: descriptors only, so that a kill -9 gives everything back.
 
-#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
 #include <vector>
 
-#include "nm/clock.hpp"
 #include "nm/context.hpp"
 #include "nm/port.hpp"
 #include "nm/ports/netdev_backend.hpp"
 #include "nm/ports/netdev_mode.hpp"
+#include "nm/ports/netdev_wait.hpp"
 #include "nm/sys/cutoff.hpp"
+#include "nm/sys/tap.hpp"
+#include "nm/transparent.hpp"
 
 namespace nm {
 
@@ -54,6 +54,8 @@ struct netdev_plan {
         p.shape.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(default_slots));
         p.shape.rx_slots = o.rx_slots.value_or(p.shape.tx_slots);
         p.shape.extra_bufs = o.extra_bufs;
+        p.shape.host_tx_rings = p.shape.host_rx_rings = p.single ? 0 : 1;
+        if (auto ok = has_host_rings(spec); !ok) return forward_error(ok);
         p.set_rings(queues);
         for (const auto& asked : {o.tx_rings, o.rx_rings})
             if (asked && *asked != p.shape.rx_rings)
@@ -61,6 +63,12 @@ struct netdev_plan {
                                         " mode, not " + std::to_string(*asked) + "; `ethtool -L` sets an interface's queues");
         if (auto ok = p.shape.check(spec.name); !ok) return forward_error(ok);
         return p;
+    }
+
+    /// There is one pair of them, as netmap has by default.
+    [[nodiscard]] static result<void> has_host_rings(const port_spec& spec) {
+        if (spec.host_rings.value_or(1) == 1 && (spec.mode != ring_mode::one_host || spec.ring == 0)) return {};
+        return fail(EINVAL, spec.name + " has one pair of host rings; write " + spec.name + "^ or " + spec.name + "*");
     }
 
     /// AF_PACKET hears all queues on one socket; AF_XDP has a ring pair for each.
@@ -73,6 +81,26 @@ struct netdev_plan {
         set_rings(1);
     }
 
+    [[nodiscard]] port_info host_info() const {
+        port_info i = info();
+        i.name = link.name + "^";
+        i.mode = "host";
+        i.reason = "the host's stack on " + link.name;
+        i.advice.clear();
+        i.tx_rings = shape.host_tx_rings;
+        i.rx_rings = shape.host_rx_rings;
+        return i;
+    }
+    [[nodiscard]] port_info both_info() const {
+        port_info i = info();
+        i.name = link.name + "*";
+        i.tx_rings += shape.host_tx_rings;
+        i.rx_rings += shape.host_rx_rings;
+        return i;
+    }
+    [[nodiscard]] port_info info_for(const port_spec& spec) const {
+        return !wants_own(spec) ? host_info() : wants_host(spec) ? both_info() : info();
+    }
     [[nodiscard]] port_info info() const {
         port_info i;
         i.name = link.name + (single ? "-" + std::to_string(queue) : "");
@@ -99,89 +127,101 @@ private:
     }
 };
 
-struct netdev_state : port_state<netdev_tx, netdev_rx> {
+/// Rings whose frames pass one descriptor: an AF_PACKET socket, or the TAP to the host's stack.
+struct packet_rings {
+    packet_tx_state tx;
+    packet_rx_state rx;
+};
+
+struct netdev_state : host_port_state<netdev_tx, netdev_rx> {
     sys::link_info link;
     bool single = false;
 
-    netdev_state() = default;
+    explicit netdev_state(netdev_plan plan) : link(plan.link), single(plan.single), plan_(std::move(plan)) {}
     netdev_state(const netdev_state&) = delete;
     netdev_state& operator=(const netdev_state&) = delete;
     ~netdev_state() {
-        close_sockets();
-        restore();
+        close_own();
+        close_host();
     }
 
-    [[nodiscard]] static result<std::shared_ptr<netdev_state>> create(context& ctx, const port_spec& spec,
-                                                                      const open_options& o) {
-        auto plan = netdev_plan::make(spec, o);
-        if (!plan) return forward_error(plan);
-        if (!plan->link.up)
-            return fail(ENETDOWN, spec.name + " is down; run `ip link set " + spec.name + " up`");
-        auto made = build(ctx, spec, o, *plan);
-        if (made || !plan->choice.xdp || plan->choice.insisted) return made;
-        plan->fall_back(made.error().text);
-        return build(ctx, spec, o, *plan);
+    /// Memory and a place for the rings; what is opened then is one part, or both, in either order.
+    [[nodiscard]] static result<std::shared_ptr<netdev_state>> create(context& ctx, const port_spec& spec, const open_options& o);
+    [[nodiscard]] result<void> open_parts(const port_spec& spec, const open_options& o);
+    [[nodiscard]] bool has_own() const noexcept { return !tx.empty(); }
+    [[nodiscard]] bool has_host() const noexcept { return !host_tx.empty(); }
+
+    [[nodiscard]] const port_info& info_of(const ring_view& v) const noexcept {
+        return v.ring_range::empty() ? host_info : v.host.empty() ? info : both_info;
+    }
+    [[nodiscard]] int fd(const ring_view& v) const noexcept {
+        return v.host.empty() ? own_sleeper_.fd() : v.ring_range::empty() ? host_sleeper_.fd() : both_.get();
+    }
+    void arm(events e, const ring_view& v) noexcept;
+    [[nodiscard]] result<void> status(const ring_view& v) {
+        return v.ring_range::empty() ? host_sleeper_.status(link) : own_sleeper_.status(link);
+    }
+    void read_kernel_drops(const ring_view& v) noexcept;
+
+    /// Whether each tx ring of a handle takes frames with a virtio-net header.
+    [[nodiscard]] bool carries_headers(const ring_view& v) const noexcept {
+        return v.ring_range::empty() || packet_rings_ != nullptr;
+    }
+    void deliver_headers(const ring_view& v, bool on) noexcept {
+        if (!v.ring_range::empty() && packet_rings_) packet_rings_->rx.offloads = on;
+        if (!v.host.empty()) host_rings_->rx.offloads = on;
     }
 
-    [[nodiscard]] int fd() const noexcept { return poll_.get(); }
-
-    /// An error while the link is down; for good once it is gone or its MTU changed.
-    [[nodiscard]] result<void> status() {
-        const auto& s = watch_.look();
-        if (!s.lost()) return {};
-        base::eventfd_signal(wake_.get());
-        if (s.gone || !base::interface_exists(link.name.c_str())) return fail(ENODEV, link.name + " is gone; close the port");
-        if (s.down) return fail(ENETDOWN, link.name + " is down; run `ip link set " + link.name + " up`");
-        return fail(EMSGSIZE, "the MTU of " + link.name + " changed from " + std::to_string(link.mtu) + " to " +
-                                  std::to_string(s.mtu) + "; close the port and open it again");
-    }
-
-    [[gnu::cold]] void arm(events e) noexcept;
-    void read_kernel_drops() noexcept;
-    [[nodiscard]] bool carries_headers() const noexcept { return !packet_.empty(); }
-    void deliver_headers(bool on) noexcept {
-        for (auto& r : packet_rx_) r->offloads = on;
-    }
+    port_info host_info, both_info;
 
 private:
-    friend struct netdev_builder;
-    [[nodiscard]] static result<std::shared_ptr<netdev_state>> build(context& ctx, const port_spec& spec,
-                                                                     const open_options& o, const netdev_plan& plan);
-    void close_sockets() noexcept;
-    void restore() noexcept;
-    void disarm(events direction) noexcept;
-    void watch_sockets() noexcept;
-    void watch_sockets(std::uint32_t what) noexcept;
+    [[nodiscard]] result<void> open_own(netdev_plan plan, const open_options& o);
+    [[nodiscard]] result<void> try_own(const netdev_plan& plan, const open_options& o);
+    [[nodiscard]] result<void> open_xdp(const netdev_plan& plan);
+    [[nodiscard]] result<void> open_packet(const netdev_plan& plan, const open_options& o);
+    void close_own() noexcept;
+    [[nodiscard]] result<void> open_host(const open_options& o);
+    [[nodiscard]] result<void> try_host(const open_options& o);
+    void close_host() noexcept;
+    [[nodiscard]] result<void> cut_off(bool own, bool by_packet);
+    [[nodiscard]] result<void> join_sleepers();
+    void set_transparent(bool all);
+
     template <events Direction, class Side>
-    void join(Side& side, slot* slots, index_t n) noexcept {
+    void join(Side& side, netdev_sleeper& sleeper, slot* slots, index_t n) noexcept {
         side.memory = memory.get();
         side.slots = slots;
         side.num_slots = n;
-        side.armed = Direction == events::rx ? &rx_armed_ : &tx_armed_;
-        side.disarm = [](void* self) noexcept { static_cast<netdev_state*>(self)->disarm(Direction); };
-        side.port = this;
+        side.armed = Direction == events::rx ? &sleeper.rx_armed : &sleeper.tx_armed;
+        side.disarm = [](void* s) noexcept { static_cast<netdev_sleeper*>(s)->disarm(Direction); };
+        side.port = &sleeper;
     }
-    [[nodiscard]] result<void> open_xdp(const netdev_plan& plan);
-    [[nodiscard]] result<void> open_packet(const netdev_plan& plan, const open_options& o);
-    [[nodiscard]] result<void> make_descriptors();
+    void add_rings(packet_rings& p, int fd, netdev_sleeper& sleeper, bool offloads, ring_part part);
+    static void restore(packet_rings& p, rx_ring_type& r) noexcept;
 
+    netdev_plan plan_;  // as the first open made it
     // In the order of opening: closed in the opposite one, the stack last.
     sys::cutoff cut_;
     base::unique_fd promiscuous_;
-    sys::link_watch watch_;
     sys::xdp_program program_;
     std::vector<sys::xdp_socket> xdp_;
     base::unique_fd claim_;  // AF_PACKET: nobody else has it
     std::vector<sys::packet_socket> packet_;
     std::vector<std::unique_ptr<xdp_tx_state>> xdp_tx_;
     std::vector<std::unique_ptr<xdp_rx_state>> xdp_rx_;
-    std::vector<std::unique_ptr<packet_tx_state>> packet_tx_;
-    std::vector<std::unique_ptr<packet_rx_state>> packet_rx_;
+    std::unique_ptr<packet_rings> packet_rings_;
     std::vector<std::uint64_t> kernel_drops_;  // by rx ring, as already counted
-    base::unique_fd poll_, wake_, timer_;
-    std::atomic<bool> rx_armed_ = false, tx_armed_ = false;  // one thread may sleep while another uses the other direction
-    std::uint64_t mitigation_ns_ = 0;
-    std::uint64_t last_wake_ = 0;
+    netdev_sleeper own_sleeper_;
+
+    base::unique_fd host_claim_;
+    std::optional<sys::host_tap> tap_;
+    std::unique_ptr<packet_rings> host_rings_;
+    std::uint64_t host_drops_ = 0;
+    netdev_sleeper host_sleeper_;
+
+    base::unique_fd both_;  // the two sleepers' descriptors
+    using forwarding = transparent<netdev_rx, netdev_tx>;
+    std::vector<std::unique_ptr<forwarding>> transparent_;
 };
 
 }  // namespace nm

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// AF_PACKET as a backend: frames are read into the region's buffers and sent from there by one system call per batch.
+// AF_PACKET as a backend, and the TAP of host rings: frames are read into the region's buffers and sent from there by one system call per batch.
 // The loops see private queues of slots; the system calls and what they need (iovecs, virtio-net headers, VLAN tags held
 // outside the frame, frames of 64 KB) are in the states behind them.
 
@@ -22,7 +22,7 @@
 namespace nm {
 
 struct packet_side {
-    sys::packet_socket* socket = nullptr;
+    int socket = -1;  // an AF_PACKET socket, or the TAP to the host's stack
     region* memory = nullptr;
     slot* slots = nullptr;
     index_t num_slots = 0;
@@ -124,7 +124,7 @@ private:
     /// False when the kernel takes no more now; then `sent` says how far it came.
     bool send_staged(unsigned n) noexcept {
         for (unsigned i = 0; i < n;) {
-            const int r = batch.send(socket->fd(), i, n - i);
+            const int r = batch.send(socket, i, n - i);
             if (r > 0) {
                 i += static_cast<unsigned>(r);
             } else if (r == -EINTR) {
@@ -135,7 +135,7 @@ private:
             } else {
                 // This one frame: refused, or dropped by the driver's queue. The others may fare better.
                 stats->drop(r == -EMSGSIZE ? cause::bad_len : r == -EINVAL ? cause::bad_hdr
-                                                            : r == -ENETDOWN || r == -ENXIO || r == -ENODEV
+                                                            : r == -ENETDOWN || r == -ENXIO || r == -ENODEV || r == -EIO
                                                                 ? cause::no_dst
                                                                 : cause::full);
                 ++i;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// How frames read from an AF_PACKET socket become slots. Most lie in their buffers already; those that are longer than
+// How frames read from an AF_PACKET socket (or a TAP) become slots. Most lie in their buffers already; those that are longer than
 // was foreseen, tagged when they were not expected to be, or that must be cut, go through one linear copy.
 
 #include <algorithm>
@@ -123,7 +123,7 @@ inline bool packet_rx_state::read() noexcept {
         v[count++] = {spill.data() + m * spill_bytes + front, sys::packet_max_frame};
         batch.set_pieces(m, count);
     }
-    const int got = batch.receive(socket->fd(), n);
+    const int got = batch.receive(socket, n);
     frames = got > 0 ? static_cast<unsigned>(got) : 0;
     dry = frames < n;
     for (unsigned m = frames; m < n; ++m)

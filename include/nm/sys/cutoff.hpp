@@ -20,6 +20,12 @@ struct cutoff_options {
     std::optional<unsigned> queue{};
     /// The port sends by AF_PACKET: its frames must get past the egress hook.
     bool sends_by_packet = false;
+    /// With host rings: what the stack sends goes to this interface in place of nowhere,
+    unsigned divert_to = 0;
+    /// and frames with this mark reach the stack all the same, without it.
+    std::uint32_t pass = 0;
+    /// The mark of a cutoff that this one is to replace.
+    std::uint32_t mark = 0;
 };
 
 /// AF_PACKET and XDP receive before the ingress hook, and AF_XDP sends behind the egress hook: only the stack is deaf

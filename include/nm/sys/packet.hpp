@@ -36,6 +36,10 @@ public:
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     /// Frames that the kernel dropped because the socket was full, since it was opened.
     [[nodiscard]] std::uint64_t kernel_drops() noexcept;
+    /// From here on frames with this mark are none of its business (host_mark).
+    [[nodiscard]] result<void> ignore(std::uint32_t mark) noexcept;
+    /// As packet_options::mark, later.
+    [[nodiscard]] result<void> set_mark(std::uint32_t mark) noexcept;
 
 private:
     base::unique_fd fd_;
@@ -54,11 +58,15 @@ struct packet_info {
     std::array<std::byte, vnet_header_bytes> header{};  // virtio-net header, about the frame without that tag
 };
 
-/// Says to all programs of this network namespace that an interface (queue -1), or one of its queues, is taken; gone with
-/// the descriptor. EBUSY when it is. Two AF_PACKET sockets would both get every frame, and the kernel does not mind.
+/// For claim_interface, in place of a queue.
+inline constexpr int whole_interface = -1, host_rings = -2;
+
+/// Says to all programs of this network namespace that an interface, one of its queues, or its host rings are taken; gone
+/// with the descriptor. EBUSY when they are. Two AF_PACKET sockets would both get every frame, and the kernel does not mind.
 [[nodiscard]] result<base::unique_fd> claim_interface(unsigned index, int queue, const std::string& name);
 
-/// Up to `frames` frames of up to `pieces` pieces each.
+/// Up to `frames` frames of up to `pieces` pieces each, to or from a packet_socket, or a host_tap, which takes and gives them
+/// one by one.
 class packet_batch {
 public:
     enum class direction { receive, send };
@@ -78,13 +86,17 @@ public:
     [[nodiscard]] int receive(int fd, unsigned count) noexcept;
     [[nodiscard]] int send(int fd, unsigned first, unsigned count) noexcept;
     [[nodiscard]] packet_info info(unsigned m) const noexcept;
+    void one_by_one() noexcept { single_ = true; }
 
 private:
+    [[nodiscard]] int receive_single(int fd, unsigned count) noexcept;
+    [[nodiscard]] int send_single(int fd, unsigned first, unsigned count) noexcept;
     struct memory;
     std::unique_ptr<memory> memory_;
     iovec* iov_ = nullptr;
     unsigned frames_ = 0;
     unsigned pieces_ = 0;
+    bool single_ = false;
 };
 
 }  // namespace nm::sys
