@@ -168,9 +168,17 @@ result<host_tap> host_tap::open(const link_info& link) noexcept {
     return t;
 }
 
-std::uint64_t host_tap::kernel_drops() const noexcept {
-    const auto c = read_link_counters(index_);
-    return c ? c->tx_dropped : 0;
+link_counters host_tap::counters() const noexcept {
+    link_counters c;
+    const auto tap = read_link_counters(index_);
+    if (!tap) return c;
+    c.rx_packets = tap->tx_packets + tap->tx_dropped;
+    c.tx_packets = tap->rx_packets + tap->rx_dropped;
+    c.rx_bytes = tap->tx_bytes;
+    c.tx_bytes = tap->rx_bytes;
+    c.rx_dropped = tap->tx_dropped;
+    c.tx_dropped = tap->rx_dropped;
+    return c;
 }
 
 }  // namespace nm::sys

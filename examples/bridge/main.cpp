@@ -61,13 +61,31 @@ struct job {
     return nm::value_or_throw(nm::region::create(r));
 }
 
+/// A port that cannot send frames with headers gets complete ones.
+void complete_frames_for(tool::any_port& to, tool::any_port& from) {
+    const bool carries = std::visit([](auto& p) {
+        if constexpr (requires { p.carries_headers(); }) return p.carries_headers();
+        else return true;
+    }, to);
+    if (carries) return;
+    std::visit([](auto& p) {
+        if constexpr (requires { p.deliver_headers(false); }) p.deliver_headers(false);
+    }, from);
+}
+
 void open_all(job& j) {
-    const nm::region_ptr memory = j.s.copy || j.s.ports.size() == 1 ? nullptr : common_memory(j);
+    // The two parts of one interface are in one memory by themselves.
+    const nm::region_ptr memory = j.s.copy || j.s.with_host || j.s.ports.size() == 1 ? nullptr : common_memory(j);
     for (const auto& name : j.s.ports) {
         nm::open_options o = options_for(tool::spec_of(name));
         o.memory = memory;
-        j.ports.push_back(tool::open_port(j.ctx, name, o, j.s.require_mode));
+        const bool host = j.s.with_host && !j.ports.empty();
+        j.ports.push_back(tool::open_port(j.ctx, name, o, host ? std::string_view{} : j.s.require_mode));
         j.kernel.push_back(std::visit([](auto& p) { return tool::kernel_counters(p); }, j.ports.back()));
+    }
+    if (j.ports.size() == 2) {
+        complete_frames_for(j.ports[0], j.ports[1]);
+        complete_frames_for(j.ports[1], j.ports[0]);
     }
     if (j.s.copy && j.ports.size() == 2) {
         const auto base = [](auto& p) { return p.region().base(); };
@@ -146,8 +164,9 @@ int main(int argc, char** argv) {
         tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
         if (s.help) {
             tool::print_out(
-                "usage: bridge -i PORT -i PORT [OPTIONS]\n"
-                "Forwards frames between two ports of nm, both ways; the letters are those of netmap's bridge.\n\n" +
+                "usage: bridge -i PORT [-i PORT] [OPTIONS]\n"
+                "Forwards frames between two ports of nm, both ways, or between an interface and the host's stack; the\n"
+                "letters are those of netmap's bridge.\n\n" +
                 tool::help_text(option_table()) +
                 "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
                 "  bridge -i 'netmap:a{1' -i 'netmap:b{1' --feed 'netmap:a}1' --drain 'netmap:b}1' --time 3\n");

@@ -10,7 +10,7 @@ namespace {
 using text = std::string_view;
 
 constexpr tool::option<settings> table[] = {
-    {'i', "interface", "PORT", "a port to join, given twice: netmap:eth0, netmap:p{1 ... (netmap(4)'s names)",
+    {'i', "interface", "PORT", "a port to join, given twice: netmap:eth0, netmap:p{1 ... (netmap(4)'s names); one interface alone is joined to the host's stack",
      [](settings& s, text v) { s.ports.push_back(tool::checked_port(v)); }},
     {'b', "burst", "COUNT", "frames per batch (default 256)",
      [](settings& s, text v) { s.burst = tool::parse_unsigned(v, 1, 16384); }},
@@ -58,10 +58,14 @@ void settle(settings& s) {
     if (s.ports.size() == 2 && s.loopback) s.notes.emplace_back("-L is for one port and does nothing between two");
     if (s.ports.size() == 1 && s.copy)
         s.notes.emplace_back("-c is for two ports; what a port sends back is in its own memory already");
-    if (s.ports.size() == 1 && !s.loopback)
-        throw tool::run_error("one port (" + s.ports[0] +
-                              ") means a bridge between it and the host's stack, and this version has no "
-                              "host rings; give a second -i, or -L to send back what comes");
+    if (s.ports.size() == 1 && !s.loopback) {
+        const auto spec = tool::spec_of(s.ports[0]);
+        if (spec.kind != nm::port_kind::netdev || spec.mode != nm::ring_mode::all)
+            throw tool::run_error("one port means a bridge between an interface and the host's stack, and " + s.ports[0] +
+                                  " has no host rings to go with it; give a second -i, or -L to send back what comes");
+        s.ports.push_back("netmap:" + spec.name + "^");
+        s.with_host = true;
+    }
 }
 
 }  // namespace bridge

@@ -17,6 +17,7 @@ struct settings {
     unsigned burst = 256;
     bool copy = false;
     bool loopback = false;
+    bool with_host = false;  ///< one interface was given: the second port is its host rings
     int verbose = 0;
     double wait_link = 0;
     std::uint64_t count = 0;  ///< 0: no end
@@ -30,7 +31,8 @@ struct settings {
 };
 
 [[nodiscard]] std::span<const tool::option<settings>> option_table();
-/// Refuses what contradicts itself; afterwards there are two ports, or one and loopback.
+/// Refuses what contradicts itself; afterwards there are two ports, or one and loopback. The
+/// second port of one interface is the host's stack on it.
 void settle(settings& s);
 
 }  // namespace bridge

@@ -26,10 +26,8 @@ template <class P>
 /// What the kernel has counted on a port's interface since it was made, where there is one.
 template <class P>
 [[nodiscard]] std::optional<nm::sys::link_counters> kernel_counters(P& port) {
-    if constexpr (requires { port.state().link.index; }) {
-        if (auto c = nm::sys::read_link_counters(port.state().link.index)) return *c;
-    }
-    return std::nullopt;
+    if constexpr (requires { port.kernel_counters(); }) return port.kernel_counters();
+    else return std::nullopt;
 }
 
 }  // namespace tool

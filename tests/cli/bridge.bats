@@ -43,7 +43,7 @@ setup() {
     go -L -i 'netmap:a{1' -i 'netmap:a{1' --feed 'netmap:a}1' -n 10k
     ends 0 "10000 in = 10000 out"
     go -i 'netmap:a{1'
-    ends 1 "no host rings; give a second -i, or -L"
+    ends 1 "has no host rings to go with it; give a second -i, or -L"
 }
 
 @test "-c copies: the ports have memories of their own" {

@@ -64,6 +64,9 @@ public:
         return port_handle::rx_stats();
     }
 
+    /// What the kernel has counted on the interface since it was made; of `^`, what the stack sent there (in) and heard.
+    [[nodiscard]] std::optional<sys::link_counters> kernel_counters() { return state().kernel_counters(view()); }
+
     /// Whether this port can send a frame whose slot carries a virtio-net header (ns_vnet) on as it is. AF_XDP cannot: it
     /// finishes a checksum and counts what would have to be cut.
     [[nodiscard]] bool carries_headers() noexcept { return state().carries_headers(view()); }

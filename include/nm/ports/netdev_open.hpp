@@ -345,7 +345,7 @@ inline void netdev_state::read_kernel_drops(const ring_view& v) noexcept {
             count(rx[i], kernel_drops_[i], packet_[i].kernel_drops());
         }
     }
-    if (v.host.rx_count != 0) count(host_rx[0], host_drops_, tap_->kernel_drops());
+    if (v.host.rx_count != 0) count(host_rx[0], host_drops_, tap_->counters().rx_dropped);
 }
 
 /// Every slot gets a buffer again, so that the region's pool gets all of them back.

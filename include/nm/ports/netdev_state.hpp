@@ -162,6 +162,11 @@ struct netdev_state : host_port_state<netdev_tx, netdev_rx> {
         return v.ring_range::empty() ? host_sleeper_.status(link) : own_sleeper_.status(link);
     }
     void read_kernel_drops(const ring_view& v) noexcept;
+    [[nodiscard]] std::optional<sys::link_counters> kernel_counters(const ring_view& v) const noexcept {
+        if (v.ring_range::empty()) return tap_->counters();
+        if (auto c = sys::read_link_counters(link.index)) return *c;
+        return std::nullopt;
+    }
 
     /// Whether each tx ring of a handle takes frames with a virtio-net header.
     [[nodiscard]] bool carries_headers(const ring_view& v) const noexcept {

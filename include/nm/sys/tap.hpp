@@ -23,8 +23,9 @@ public:
     /// For packet_batch: frames behind a virtio-net header of 10 bytes, one per readv or writev.
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     [[nodiscard]] unsigned index() const noexcept { return index_; }
-    /// Frames that the stack sent and that found the TAP full, since it was opened.
-    [[nodiscard]] std::uint64_t kernel_drops() const noexcept;
+    /// Since it was opened, as an interface would count them on the other side of the TAP: in is what the stack sent, dropped
+    /// what found the TAP full (and counts as in).
+    [[nodiscard]] link_counters counters() const noexcept;
 
 private:
     base::unique_fd fd_;
