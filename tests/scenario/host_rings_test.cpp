@@ -344,6 +344,27 @@ TEST_F(host_rings, ipv6_too_and_the_tap_is_silent) {
     EXPECT_EQ(output("ip -6 addr show dev nmhost0"), "");
 }
 
+TEST_F(host_rings, vlans_of_the_host_go_through_tagged) {
+    const auto vlan = [](const std::string& on, const std::string& address) {
+        return "ip link add link " + on + " name v5 type vlan id 5 && ip addr add " + address + "/24 dev v5 && ip link set v5 up";
+    };
+    if (run("ip link add link na name v4 type vlan id 4") != 0) GTEST_SKIP() << "this kernel has no VLAN interfaces (CONFIG_VLAN_8021Q)";
+    ASSERT_EQ(run("sh -c '" + vlan("na", "10.9.5.100") + "'"), 0);
+    ASSERT_EQ(far.run("sh -c '" + vlan("pa", "10.9.5.1") + "'"), 0);
+    for (const bool offloads : {true, false}) {
+        context ctx;
+        open_options o;
+        o.offloads = offloads;
+        auto p = must_open(ctx, "netmap:na*", o);
+        {
+            const auto w = within(p);
+            EXPECT_EQ(run("ping -c5 -i0.01 -W1 10.9.5.1"), 0);
+            transfer("VLAN", "10.9.5.100", "10.9.5.1", "1000000");
+        }
+        EXPECT_EQ(p.tx_stats().dropped(), 0U);
+    }
+}
+
 TEST_F(host_rings, alone_they_are_what_the_host_says_and_hears) {
     neighbour();
     context ctx;
