@@ -75,10 +75,8 @@ int hand_over(unsigned tap, unsigned to, bool mark) noexcept {
     const auto options = f.nest(TCA_OPTIONS);
     // One key that all frames have.
     std::array<std::byte, sizeof(tc_u32_sel) + sizeof(tc_u32_key)> select{};
-    tc_u32_sel head{};
-    head.flags = TC_U32_TERMINAL;
-    head.nkeys = 1;
-    std::memcpy(select.data(), &head, sizeof head);
+    select[offsetof(tc_u32_sel, flags)] = std::byte{TC_U32_TERMINAL};
+    select[offsetof(tc_u32_sel, nkeys)] = std::byte{1};
     f.put(TCA_U32_SEL, select.data(), select.size());
     const auto actions = f.nest(TCA_U32_ACT);
     std::uint16_t order = 0;
