@@ -16,33 +16,34 @@ namespace detail {
 
 inline constexpr std::uint16_t min_frame = 14;  // addresses and type: what a lookup may read
 
-/// Sorts the `n` slots from `base` on into buckets.
+/// Decides about each frame among the `n` slots from `base` on. Nothing but that, so that one frame's look into a table
+/// overlaps the next one's. Returns whether all of them, slot by slot, go to one receive ring.
 template <class L>
-[[gnu::always_inline]] inline void classify(L& lookup, lane_of<L>& lane, const switch_core& sw, source& s, index_t base,
-                                            index_t n) noexcept {
+[[nodiscard]] [[gnu::always_inline]] inline bool classify(L& lookup, lane_of<L>& lane, source& s, index_t base, index_t n) noexcept {
     classified& b = *s.work;
-    bucket_writer out(b);
     const slot_words* const fwd = s.fwd.get();
-    const buffer_space bufs = s.bufs;
-    const index_t num_slots = s.num_slots;
+    const std::byte* const bufs = s.bufs.base;
+    const std::size_t stride = s.bufs.size;
+    const index_t num_slots = s.num_slots, slots = n;
     // Of a port with headers every frame needs more than a copy.
     const std::uint64_t odd_bits = s.head != header::none ? ~std::uint64_t{0} : slot_words::bits(ns_morefrag | ns_indirect | ns_vnet);
-    std::uint32_t frames = 0, no_dst = 0, too_short = 0;
-    packet p{nullptr, 0, 0, s.port, s.ring};
+    decision* out = b.decided.data();
+    std::uint32_t frames = 0, too_short = 0, any = 0, all = ~0U;  // bits that some key has, and those that all have
     for (index_t i = base; n != 0; --n, i = ring_next(i, num_slots)) {
         const slot_words w = fwd[i];
         if (w.len() == 0) [[unlikely]]
             continue;  // a hole
         ++frames;
-        const index_t first = i;
-        p.data = reinterpret_cast<const std::uint8_t*>(bufs.of(w.buf_idx()));
-        p.len = w.len();
-        p.flags = static_cast<std::uint16_t>(w.lo >> 48);
+        packet p{reinterpret_cast<const std::uint8_t*>(bufs + w.buf_idx() * stride), w.len(),
+                 static_cast<std::uint16_t>(w.lo >> 48), s.port, s.ring};
+        out->at = static_cast<std::uint16_t>(i);
         if ((w.lo & odd_bits) != 0) [[unlikely]] {
             b.odd = true;
-            const index_t more = look_at(s, i, n, p);
-            i = s.at(i, more);
-            n -= more;
+            const odd_view v = look_at(s, i, n);
+            p.data = v.data;
+            p.len = v.len;
+            i = s.at(i, v.more);
+            n -= v.more;
         }
         if (p.len < min_frame) [[unlikely]] {
             ++too_short;
@@ -52,28 +53,58 @@ template <class L>
         if constexpr (has_lane<L>) d = lookup(p, lane);
         else d = lookup(p);
         if (d.one()) [[likely]] {
-            const port_number to = d.port();
-            if (to == p.from) [[unlikely]] {
-                ++no_dst;
-                continue;
-            }
-            if (sw.live().test(to)) [[likely]] {
-                const unsigned r = d.ring() == destination::same_ring ? p.ring : d.ring();
-                out.push(classified::key(to, r & (max_rings - 1)), first);
-                continue;
-            }
-            d = destination::to_all();  // a station whose port has gone
+            const unsigned ring = d.ring() == destination::same_ring ? s.ring : d.ring();
+            const std::uint32_t key = classified::key(d.port(), ring & (max_rings - 1));
+            any |= key;
+            all &= key;
+            out->key = static_cast<std::uint16_t>(key);
+        } else if (d.flood()) {
+            b.sets[static_cast<std::size_t>(out - b.decided.data())] = d.ports();
+            out->key = classified::flood;
+            all = 0;
+            any = 1;
+        } else {
+            s.drop(d.why());
+            continue;
         }
-        if (d.flood()) b.push_flood(d.ports(), static_cast<std::uint16_t>(first));
-        else s.drop(d.why());
+        ++out;
     }
-    out.flush();
+    b.num_decided = static_cast<index_t>(out - b.decided.data());
     s.forwarded.frames += frames;
-    if (no_dst != 0) s.drop(cause::no_dst, no_dst);
     if (too_short != 0) s.drop(cause::bad_len, too_short);
+    return b.num_decided == slots && any == all && !b.odd;
 }
 
-/// A destination's frames, one after the other: a bucket's list, or an array.
+/// What was decided, into buckets. No branch depends on where frames go. Checked: what goes to a port that has left (a
+/// stale entry of a table) is flooded.
+template <bool Checked>
+[[gnu::always_inline]] inline void sort(const switch_core& sw, source& s) noexcept {
+    classified& b = *s.work;
+    const decision* const decided = b.decided.data();
+    std::uint16_t* const next = b.next.get();
+    bucket* const buckets = b.buckets.data();
+    const index_t n = b.num_decided;
+    index_t touched = 0;
+    b.num_flooded = 0;
+    for (index_t j = 0; j < n; ++j) {
+        const decision d = decided[j];
+        const bool stale = Checked && d.key != classified::flood && !sw.live().test(static_cast<port_number>(d.key & 0xff));
+        if (stale) b.sets[j] = nullptr;
+        if (d.key == classified::flood || stale) [[unlikely]] {
+            b.flooded[b.num_flooded++] = static_cast<std::uint16_t>(j);
+            continue;
+        }
+        bucket& q = buckets[d.key];
+        b.touched[touched] = d.key;
+        touched += q.count == 0 ? 1U : 0U;
+        next[q.last] = d.at;
+        q.last = d.at;
+        ++q.count;
+    }
+    b.num_touched = touched;
+}
+
+/// A destination's frames, one after the other: a bucket's list, an array, or all there are.
 struct listed {
     const std::uint16_t* next;
     index_t i;
@@ -87,45 +118,59 @@ struct ordered {
     const std::uint16_t* at;
     [[nodiscard]] [[gnu::always_inline]] index_t take() noexcept { return *at++; }
 };
+struct in_a_row {
+    index_t i;
+    index_t num_slots;
+    [[nodiscard]] [[gnu::always_inline]] index_t take() noexcept {
+        const index_t now = i;
+        i = ring_next(i, num_slots);
+        return now;
+    }
+};
+
+// The reader left no buffer in the slot, or his are too small: his loss, and a hole.
+[[gnu::noinline, gnu::cold]] inline void refuse(slot& to, const slot_words& t, bool has_buffer, delivery& d) noexcept {
+    d.drop(has_buffer ? cause::bad_len : cause::bad_idx);
+    update_words(to, {t.lo & slot_words::index_bits, 0}, t);
+}
 
 /// Fills a lease with plain frames. Swap: the two ports share a region and the frames go nowhere else, so that buffers
-/// change places.
+/// change places. A function of its own, for the sake of its registers.
 template <bool Swap, class Frames>
-[[gnu::always_inline]] inline void carry(source& s, Frames frames, const inbox& in, const lease& l, delivery& d) noexcept {
+[[gnu::noinline]] void carry(source& s, Frames frames, const inbox& in, const lease& l, delivery& d) noexcept {
     slot* const slots = in.slots();
     const index_t n = in.num_slots();
-    const buffer_space to = in.buffers(), from = s.bufs;
+    const buffer_space to = in.buffers();
+    std::byte* const from = s.bufs.base;
+    const std::size_t stride = s.bufs.size;
     const slot_words* const fwd = s.fwd.get();
     slot* const mine = s.slots;
     constexpr std::uint64_t index = slot_words::index_bits, len = slot_words::len_bits;
     constexpr std::uint64_t changed = slot_words::bits(ns_buf_changed);
     std::uint64_t bytes = 0;
-    std::uint32_t bad = 0;
     for (index_t i = l.first, left = l.count; left != 0; i = 0) {
         const index_t run = std::min(left, n - i);
         left -= run;
-        for (const index_t end = i + run; i != end; ++i) {
-            const index_t at = frames.take();
-            const slot_words w = fwd[at];
-            const slot_words t = load_words(slots[i]);
+        slot* at = slots + i;
+        for (slot* const end = at + run; at != end; ++at) {
+            const index_t k = frames.take();
+            const slot_words w = fwd[k];
+            const slot_words t = load_words(*at);
             if (!to.valid(t.buf_idx()) || (!Swap && w.len() > to.size)) [[unlikely]] {
-                // The reader left no buffer here, or his are too small: his loss, and a hole.
-                d.drop(to.valid(t.buf_idx()) ? cause::bad_len : cause::bad_idx);
-                update_words(slots[i], {t.lo & index, 0}, t);
-                ++bad;
+                refuse(*at, t, to.valid(t.buf_idx()), d);
                 continue;
             }
-            if constexpr (Swap) {
-                update_words(slots[i], {(w.lo & (index | len)) | changed, 0}, t);
-                store_once(reinterpret_cast<u64_alias&>(mine[at]), (t.lo & index) | (w.lo & len) | changed);
-            } else {
-                copy_frame(to.of(t.buf_idx()), from.of(w.buf_idx()), w.len());
-                update_words(slots[i], {(t.lo & index) | (w.lo & len), 0}, t);
-            }
             bytes += w.len();
+            if constexpr (Swap) {
+                update_words(*at, {(w.lo & (index | len)) | changed, 0}, t);
+                store_once(reinterpret_cast<u64_alias&>(mine[k]), (t.lo & index) | (w.lo & len) | changed);
+            } else {
+                copy_frame(to.of(t.buf_idx()), from + w.buf_idx() * stride, w.len());
+                update_words(*at, {(t.lo & index) | (w.lo & len), 0}, t);
+            }
         }
     }
-    d.frames += l.count - bad;
+    d.frames += l.count - d.dropped;
     d.slots += l.count;
     d.bytes += bytes;
 }
@@ -139,6 +184,8 @@ template <class Frames>
     unsigned ring = key >> 8U;
     if (ring >= rings) [[unlikely]]
         ring %= rings;
+    if ((key & 0xffU) == s.port) [[unlikely]]
+        return s.drop(cause::no_dst, count);
     inbox& in = b.in[ring];
     const header head = b.head.load(std::memory_order_relaxed);
     if (s.work->odd || head != header::none || b.buf_size.load(std::memory_order_relaxed) < s.bufs.size) [[unlikely]]
@@ -164,30 +211,33 @@ template <class Frames>
 
     // How many copies each frame needs, and whether the storm budget has them.
     index_t kept = 0;
+    bool picky = false;
     for (index_t f = 0; f < b.num_flooded; ++f) {
+        const index_t j = b.flooded[f];
         std::uint64_t copies = count;
-        if (b.sets[f] != nullptr) {
+        if (b.sets[j] != nullptr) {
             copies = 0;
-            for (index_t p = 0; p < count; ++p) copies += b.sets[f]->test(ports[p]) ? 1U : 0U;
+            for (index_t p = 0; p < count; ++p) copies += b.sets[j]->test(ports[p]) ? 1U : 0U;
         }
         if (copies == 0 || (copies > 1 && !s.may_flood(copies))) {
             s.drop(copies == 0 ? cause::no_dst : cause::policy);
             continue;
         }
-        b.flooded[kept] = b.flooded[f];
-        b.sets[kept++] = b.sets[f];
+        picky |= b.sets[j] != nullptr;
+        b.flooded[kept] = b.decided[j].at;
+        b.sets[kept++] = b.sets[j];
     }
     std::uint64_t copies = 0;
     const auto place = [&](index_t i) { return ring_distance(base, i, s.num_slots); };
     for (index_t p = 0; p < count && kept != 0; ++p) {
         const std::uint32_t key = classified::key(ports[p], 0);
-        bucket& own = b.buckets[key];
-        if (own.count == 0 && !b.picky) {
+        index_t left = b.buckets[key].count;
+        if (left == 0 && !picky) {
             copies += kept;
             deliver(sw, s, key, ordered{b.flooded.data()}, kept, false);
             continue;
         }
-        index_t n = 0, f = 0, left = own.count, i = own.first;
+        index_t n = 0, f = 0, i = b.first(key);
         while (left != 0 || f != kept) {
             if (f != kept && (left == 0 || place(b.flooded[f]) < place(i))) {
                 if (b.sets[f] == nullptr || b.sets[f]->test(ports[p])) {
@@ -201,32 +251,34 @@ template <class Frames>
                 --left;
             }
         }
-        own.count = 0;
+        b.clear(key);
         if (n != 0) deliver(sw, s, key, ordered{b.order.data()}, n, false);
     }
     s.floods += kept;
     // A set may change while it is looked at: what was not copied at all after all is nobody's.
     if (copies < kept) s.drop(cause::no_dst, kept - copies);
     else s.replicas += copies - kept;
-    b.num_flooded = 0;
-    b.picky = false;
 }
 
-/// Every bucket to its port.
-[[gnu::always_inline]] inline void deliver_all(switch_core& sw, source& s, index_t base) noexcept {
+/// Every frame to its port.
+[[gnu::noinline]] inline void deliver_all(switch_core& sw, source& s, index_t base) noexcept {
     classified& b = *s.work;
+    sort<false>(sw, s);
+    for (index_t t = 0; t < b.num_touched; ++t)
+        if (!sw.live().test(static_cast<port_number>(b.touched[t] & 0xff))) [[unlikely]] {
+            for (t = 0; t < b.num_touched; ++t) b.clear(b.touched[t]);
+            sort<true>(sw, s);
+            break;
+        }
     if (b.num_flooded != 0) [[unlikely]]
         deliver_flood(sw, s, base);
     for (index_t t = 0; t < b.num_touched; ++t) {
         const std::uint32_t key = b.touched[t];
-        bucket& q = b.buckets[key];
-        const index_t count = q.count;
+        const index_t count = b.buckets[key].count;
         if (count == 0) continue;
-        q.count = 0;
-        deliver(sw, s, key, listed{b.next.get(), q.first}, count, true);
+        b.clear(key);
+        deliver(sw, s, key, listed{b.next.get(), b.first(key)}, count, true);
     }
-    b.num_touched = 0;
-    b.odd = false;
 }
 
 /// Slots of the next part of a batch: max_batch at most, and no frame cut in two.
@@ -255,8 +307,13 @@ private:
         if constexpr (requires { sw.lookup_.begin(lane); }) sw.lookup_.begin(lane);
         while (count != 0) {
             const index_t n = detail::whole_frames(s, base, count);
-            detail::classify(sw.lookup_, lane, sw, s, base, n);
-            detail::deliver_all(sw, s, base);
+            const bool one = detail::classify(sw.lookup_, lane, s, base, n);
+            const std::uint32_t key = s.work->decided[0].key;
+            if (one && sw.live().test(static_cast<port_number>(key & 0xff)))
+                detail::deliver(sw, s, key, detail::in_a_row{base, s.num_slots}, n, true);
+            else
+                detail::deliver_all(sw, s, base);
+            s.work->odd = false;
             base = s.at(base, n);
             count -= n;
         }

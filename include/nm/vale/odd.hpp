@@ -7,13 +7,19 @@
 
 namespace nm::vale::detail {
 
-/// The frame at ring index `i` has several slots, or a header or an address. Makes `p` show its Ethernet header (with len 0
-/// if there is none) and returns how many of the `left` slots it has beyond the first.
-[[nodiscard]] [[gnu::noinline, gnu::cold]] inline index_t look_at(source& s, index_t i, index_t left, packet& p) noexcept {
-    p.len = 0;
+/// What classify sees of a frame that is not one plain slot: its Ethernet header (len 0: there is none) and how many slots
+/// it has beyond the first.
+struct odd_view {
+    const std::uint8_t* data;
+    std::uint16_t len;
+    index_t more;
+};
+
+/// The frame at ring index `i`, which has several slots, or a header or an address; `left` slots of the batch are left.
+[[nodiscard]] [[gnu::noinline, gnu::cold]] inline odd_view look_at(source& s, index_t i, index_t left) noexcept {
     index_t more = 0;
     for (; more + 1 < left && s.fwd[i].has(ns_morefrag); i = ring_next(i, s.num_slots)) ++more;
-    return more;
+    return {nullptr, 0, more};
 }
 
 /// `frames` (ring indexes of first slots) to one inbox, whatever they are and whatever header it wants.

@@ -33,71 +33,41 @@ struct storm_budget {
     std::uint64_t burst = 1'000'000;
 };
 
-/// One destination's share of a batch: a list through classified::next, by ring index of each frame's first slot.
-struct bucket {
-    std::uint16_t first, last, count, unused;
+/// Where one frame goes: its first slot by ring index, and the receive ring.
+struct decision {
+    std::uint16_t at;
+    std::uint16_t key;
 };
 
-/// A batch between classify and deliver. Owned by one ring, used by its thread.
+/// One destination's share of a batch: a list through classified::next.
+struct bucket {
+    std::uint16_t last;
+    std::uint16_t count;
+};
+
+/// A batch between classify and deliver. Owned by one transmit ring, used by its thread.
 struct classified {
     static constexpr std::size_t keys = std::size_t{256} * max_rings;
+    static constexpr std::uint16_t flood = 0xffff;
     [[nodiscard]] static constexpr std::uint32_t key(port_number p, unsigned ring) noexcept { return ring << 8U | p; }
 
-    explicit classified(index_t num_slots) : next(std::make_unique<std::uint16_t[]>(num_slots)) {}
-
-    std::unique_ptr<std::uint16_t[]> next;  // by ring index: the next frame of the same bucket
-    std::array<bucket, keys> buckets{};     // all empty between batches
-    std::array<std::uint16_t, max_batch> touched{};  // keys of buckets in use
-    std::array<std::uint16_t, max_batch> flooded{};  // frames for several destinations
-    std::array<const port_set*, max_batch> sets{};   // and whose, beside them
-    std::array<std::uint16_t, max_batch> order{};    // one destination's frames, floods among them
-    std::uint16_t num_touched = 0, num_flooded = 0;
-    bool odd = false;    // some frame is not one plain slot
-    bool picky = false;  // some flooded frame is not for all ports
-
-    void push_flood(const port_set* set, std::uint16_t i) noexcept {
-        flooded[num_flooded] = i;
-        sets[num_flooded++] = set;
-        picky |= set != nullptr;
+    // A bucket's list begins behind the ring's indexes, at slots + key: so that its first frame is appended as any other.
+    explicit classified(index_t num_slots) : slots(num_slots), next(std::make_unique<std::uint16_t[]>(num_slots + keys)) {
+        for (std::uint32_t k = 0; k < keys; ++k) clear(k);
     }
-};
+    void clear(std::uint32_t k) noexcept { buckets[k] = {static_cast<std::uint16_t>(slots + k), 0}; }
+    [[nodiscard]] index_t first(std::uint32_t k) const noexcept { return next[slots + k]; }
 
-/// Appends to buckets. What follows its like stays in registers: a train of frames to one port is one list that is
-/// stored once.
-class bucket_writer {
-public:
-    [[gnu::always_inline]] explicit bucket_writer(classified& b) noexcept : b_(b), next_(b.next.get()) {}
-    [[gnu::always_inline]] void push(std::uint32_t key, index_t i) noexcept {
-        if (key == key_) [[likely]] {
-            next_[last_] = static_cast<std::uint16_t>(i);
-        } else {
-            flush();
-            bucket& q = b_.buckets[key];
-            key_ = key;
-            count_ = q.count;
-            if (count_ == 0) {
-                b_.touched[b_.num_touched++] = static_cast<std::uint16_t>(key);
-                q.first = static_cast<std::uint16_t>(i);
-            } else {
-                next_[q.last] = static_cast<std::uint16_t>(i);
-            }
-        }
-        last_ = i;
-        ++count_;
-    }
-    [[gnu::always_inline]] void flush() noexcept {
-        if (key_ == none) return;
-        b_.buckets[key_].last = static_cast<std::uint16_t>(last_);
-        b_.buckets[key_].count = static_cast<std::uint16_t>(count_);
-    }
-
-private:
-    static constexpr std::uint32_t none = ~0U;
-    classified& b_;
-    std::uint16_t* const next_;
-    std::uint32_t key_ = none;
-    std::uint32_t count_ = 0;
-    index_t last_ = 0;
+    index_t slots;
+    std::unique_ptr<std::uint16_t[]> next;
+    std::array<bucket, keys> buckets;
+    std::array<decision, max_batch> decided;        // in order
+    std::array<const port_set*, max_batch> sets;    // of those that are flooded, whose
+    std::array<std::uint16_t, max_batch> touched;   // keys of buckets in use
+    std::array<std::uint16_t, max_batch> flooded;   // places in `decided`
+    std::array<std::uint16_t, max_batch> order;     // one destination's frames, floods among them
+    index_t num_decided = 0, num_touched = 0, num_flooded = 0;
+    bool odd = false;  // some frame is not one plain slot
 };
 
 /// The switch's view of one transmit ring.
