@@ -122,6 +122,7 @@ public:
     }
     std::vector<int> reached() const {
         std::vector<int> p;
+        if (last.ports() == nullptr) return p;
         for (port_number i = 0; i < 254; ++i)
             if (last.ports()->test(i)) p.push_back(i);
         return p;

@@ -153,8 +153,7 @@ public:
             ticks >= mac_entry::lifetime ? pages_ : (pages_ * ticks + mac_entry::lifetime - 1) / mac_entry::lifetime;
         const std::size_t first = __atomic_fetch_add(&swept_, n, __ATOMIC_RELAXED);
         visit(first, n, [&](std::uint64_t& way, mac_entry e) noexcept {
-            if (!e.is_static() && (ticks > mac_entry::lifetime || e.expired(now)) && clear(way, e))
-                count(stats_.expired);
+            if (e.expired(now) && clear(way, e)) count(stats_.expired);
         });
         if (crowded() && load_once(entries_) <= mask_ / 8) store_once(crowded_, false);
     }
