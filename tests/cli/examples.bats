@@ -32,3 +32,9 @@ example() {
     run timeout 20 "$NM_BIN/forward" null:a null:b 0.3
     ends 0
 }
+
+@test "lookup: a switch with a lookup of its own" {
+    example lookup
+    says "vale0:uplink got 1"
+    says "vale0:b got 2"
+}
