@@ -15,6 +15,7 @@ namespace nm::vale {
 namespace detail {
 
 inline constexpr std::uint16_t min_frame = 14;  // addresses and type: what a lookup may read
+inline constexpr index_t look_ahead = 8;        // frames, for a lookup that wants to see them early
 
 /// Decides about each frame among the `n` slots from `base` on. Nothing but that, so that one frame's look into a table
 /// overlaps the next one's. Returns whether all of them, slot by slot, go to one receive ring.
@@ -31,6 +32,11 @@ template <class L>
     std::uint32_t frames = 0, too_short = 0, any = 0, all = ~0U;  // bits that some key has, and those that all have
     for (index_t i = base; n != 0; --n, i = ring_next(i, num_slots)) {
         const slot_words w = fwd[i];
+        if constexpr (requires { lookup.prefetch(std::declval<const packet&>()); })
+            if (n > look_ahead) {
+                const slot_words later = fwd[s.at(i, look_ahead)];
+                lookup.prefetch(packet{reinterpret_cast<const std::uint8_t*>(bufs + later.buf_idx() * stride), later.len(), 0, s.port, s.ring});
+            }
         if (w.len() == 0) [[unlikely]]
             continue;  // a hole
         ++frames;
@@ -129,13 +135,14 @@ struct in_a_row {
 };
 
 // The reader left no buffer in the slot, or his are too small: his loss, and a hole.
-[[gnu::noinline, gnu::cold]] inline void refuse(slot& to, const slot_words& t, bool has_buffer, delivery& d) noexcept {
+[[gnu::noinline, gnu::cold]] inline void refuse(slot& to, std::uint64_t buf_idx, bool has_buffer, delivery& d) noexcept {
     d.drop(has_buffer ? cause::bad_len : cause::bad_idx);
-    update_words(to, {t.lo & slot_words::index_bits, 0}, t);
+    store_once(reinterpret_cast<u64_alias&>(to), buf_idx);
 }
 
 /// Fills a lease with plain frames. Swap: the two ports share a region and the frames go nowhere else, so that buffers
-/// change places. A function of its own, for the sake of its registers.
+/// change places. Only a slot's first word is written: without flags, the other means nothing. A function of its own, for
+/// the sake of its registers.
 template <bool Swap, class Frames>
 [[gnu::noinline]] void carry(source& s, Frames frames, const inbox& in, const lease& l, delivery& d) noexcept {
     slot* const slots = in.slots();
@@ -155,18 +162,20 @@ template <bool Swap, class Frames>
         for (slot* const end = at + run; at != end; ++at) {
             const index_t k = frames.take();
             const slot_words w = fwd[k];
-            const slot_words t = load_words(*at);
-            if (!to.valid(t.buf_idx()) || (!Swap && w.len() > to.size)) [[unlikely]] {
-                refuse(*at, t, to.valid(t.buf_idx()), d);
+            u64_alias& shared = reinterpret_cast<u64_alias&>(*at);
+            const std::uint64_t there = load_once(shared), buf = there & index;
+            const bool has_buffer = to.valid(static_cast<std::uint32_t>(buf));
+            if (!has_buffer || (!Swap && w.len() > to.size)) [[unlikely]] {
+                refuse(*at, buf, has_buffer, d);
                 continue;
             }
             bytes += w.len();
             if constexpr (Swap) {
-                update_words(*at, {(w.lo & (index | len)) | changed, 0}, t);
-                store_once(reinterpret_cast<u64_alias&>(mine[k]), (t.lo & index) | (w.lo & len) | changed);
+                store_once(shared, (w.lo & (index | len)) | changed);
+                store_once(reinterpret_cast<u64_alias&>(mine[k]), buf | (w.lo & len) | changed);
             } else {
-                copy_frame(to.of(t.buf_idx()), from + w.buf_idx() * stride, w.len());
-                update_words(*at, {(t.lo & index) | (w.lo & len), 0}, t);
+                copy_frame(to.of(static_cast<std::uint32_t>(buf)), from + w.buf_idx() * stride, w.len());
+                if (const std::uint64_t now = buf | (w.lo & len); now != there) store_once(shared, now);
             }
         }
     }
