@@ -34,7 +34,7 @@ struct open_options {
 
     std::uint32_t vnet_hdr = 0;  ///< ports of a switch: bytes of virtio-net header before each frame (0, 10, 12)
     bool indirect = false;       ///< ports of a switch: ns_indirect is taken, with addresses of this process
-    std::uint64_t storm_copies = 10'000'000;  ///< ports of a switch: copies of flooded frames per second; 0: no limit
+    std::uint64_t storm_copies = 1'000'000;  ///< ports of a switch: copies of frames flooded to more than 4 ports, per second; 0: no limit
 
     std::uint32_t mitigation_ns = 0;  ///< at least this long between two wake-ups (generic_mit); 0: none
 };

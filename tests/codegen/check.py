@@ -11,7 +11,9 @@ that has a loop per packet inside it (fragments, a copy).
 
 Where the loop is in a function that the compiler does not inline (one call per batch is allowed), SOURCE says which ones
 are to be checked in place of these: `// functions: REGEX`, found in the demangled name, on a line of its own; several such
-lines each must find something. `// functions-all: REGEX` asks it of all their loops.
+lines each must find something. `// functions-all: REGEX` asks it of all their loops. `// cold: REGEX` names functions that a
+loop may call: ones that are marked gnu::cold in the source and are called for the rare frame, wherever the compiler puts that
+call.
 
 A loop is found as a natural one: a jump back to an instruction that every way to the jump goes through, and all that lies
 between. What the compiler has put out of line (behind the last jump back, or into the .cold section) is a cold path: of a
@@ -179,7 +181,7 @@ def hot_part(head, body, edges):
     return range(low, max(back, default=high) + 1)
 
 
-def check_function(name, code, all_loops):
+def check_function(name, code, all_loops, cold=None):
     """(number of loops checked, the complaints)"""
     code = without_padding(code)
     edges = successors(code)
@@ -196,6 +198,8 @@ def check_function(name, code, all_loops):
     for head in chosen:
         for i in hot_part(head, loops[head], edges):
             instruction = code[i]
+            if instruction.is_call and cold and re.search(cold, str(instruction)):
+                continue
             if instruction.is_call:
                 complaints.append(f"{name}: a call inside the loop at {code[head].address:x}: {instruction}")
             elif instruction.is_jump and instruction.operands.startswith("*"):
@@ -212,6 +216,7 @@ def check(source, command, level):
             return [], [f"{source} does not compile:\n{result.stderr}"]
         functions = disassemble(object_file)
     report, complaints = [], []
+    cold = "|".join(re.findall(r"^// cold: (.+)$", source.read_text(), re.M))
     wanted = re.findall(r"^// functions(-all)?: (.+)$", source.read_text(), re.M)
     for everything, pattern in wanted or [("-all", r"^[^(]*codegen_all_"), ("", r"^[^(]*codegen_(?!all_)")]:
         matched = 0
@@ -220,7 +225,7 @@ def check(source, command, level):
             if not re.search(pattern, name) or re.search(r"\.cold|\[clone [^]]*cold", name) or not code:
                 continue
             matched += 1
-            loops, found = check_function(name, code, bool(everything))
+            loops, found = check_function(name, code, bool(everything), cold)
             calls = sum(instruction.is_call for instruction in code)
             state = f"{len(code)} instructions, {loops} loops checked, {calls} calls elsewhere" if not found else "FAILED"
             report.append(f"{level} {name}: {state}")

@@ -228,7 +228,7 @@ template <class Frames>
             copies = 0;
             for (index_t p = 0; p < count; ++p) copies += b.sets[j]->test(ports[p]) ? 1U : 0U;
         }
-        if (copies == 0 || (copies > 1 && !s.may_flood(copies))) {
+        if (copies == 0 || !s.may_flood(copies)) {
             s.drop(copies == 0 ? cause::no_dst : cause::policy);
             continue;
         }

@@ -216,7 +216,7 @@ private:
             from.head = head;
             from.indirect = o.indirect;
             from.storm.copies_per_s = o.storm_copies;
-            from.storm.burst = std::max<std::uint64_t>(o.storm_copies / 10, 1000);
+            from.storm.burst = std::max<std::uint64_t>(o.storm_copies / 2, 1000);
             s.tx.emplace_back(s.rings.tx(i), shape.tx_slots, m,
                               vale::vale_tx{from.fwd.get(), &from, &s.links[i], shape.tx_slots, s.wakes.fd(i)});
             from.stats = &s.tx.back().live();

@@ -27,10 +27,12 @@ enum class header : std::uint8_t { none = 0, in_slot = 1, ten = 10, twelve = 12 
     return h == header::ten || h == header::twelve ? static_cast<std::uint32_t>(h) : 0U;
 }
 
-/// Copies of flooded frames that a port may cause: so many per second, saved up for a while. 0: no limit.
+/// Copies of flooded frames that a port may cause: so many per second, saved up for a while. 0: no limit. A frame for few
+/// ports costs its sender more than it costs them, and is not limited.
 struct storm_budget {
-    std::uint64_t copies_per_s = 10'000'000;
-    std::uint64_t burst = 1'000'000;
+    std::uint64_t copies_per_s = 1'000'000;
+    std::uint64_t burst = 500'000;
+    static constexpr std::uint64_t few = 4;
 };
 
 /// Where one frame goes: its first slot by ring index, and the receive ring.
@@ -118,7 +120,7 @@ struct alignas(128) source {
 
     /// Whether `copies` more may be made for a flooded frame.
     [[nodiscard]] bool may_flood(std::uint64_t copies) noexcept {
-        if (storm.copies_per_s == 0) return true;
+        if (copies <= storm_budget::few || storm.copies_per_s == 0) return true;
         if (storm_left < copies) refill();
         if (storm_left < copies) return false;
         storm_left -= copies;
