@@ -287,6 +287,23 @@ TEST(ValeSwitch, TheStormBudgetLimitsCopies) {
     expect_conserved(sw);
 }
 
+TEST(ValeSwitch, AMemberHasTheStormBudgetThatItIsAttachedWith) {
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0");
+    nm::open_options o;
+    o.storm_copies = 100;
+    auto outside = nm::open<nm::pipe>(ctx, "netmap:p{1");
+    auto member = sw.attach(nm::open<nm::pipe>(ctx, "netmap:p}1"), {}, o);
+    auto b = sw.new_port("b"), c = sw.new_port("c");
+    for (std::uint32_t i = 0; i < 1500; ++i) {
+        send(outside, 255, i);
+        member.poll();
+        if (i % 100 == 99) receive(b), receive(c);
+    }
+    EXPECT_GT(member.on_switch().tx_stats().dropped(cause::policy), 500U);
+    expect_conserved(sw);
+}
+
 TEST(ValeSwitch, DetachDiscardsAndAttachStartsAnew) {
     nm::context ctx;
     vale_switch<by_byte> sw(ctx, "vale0");

@@ -55,8 +55,9 @@ public:
     [[nodiscard]] const std::string& name() const noexcept { return here_.name(); }
     [[nodiscard]] port_number number() noexcept { return here_.number(); }
 
-    /// `as` names its place: "vale0:eth0".
-    [[nodiscard]] static result<bwrap> create(context& ctx, std::shared_ptr<switch_core> sw, P port, const std::string& as) {
+    /// `as` names its place: "vale0:eth0". Of the options, what is the switch's: the storm budget.
+    [[nodiscard]] static result<bwrap> create(context& ctx, std::shared_ptr<switch_core> sw, P port, const std::string& as,
+                                              const open_options& asked = {}) {
         if constexpr (requires { port.memory(); port.carries_headers(); port.deliver_headers(true); })
             if (port.carries_headers()) port.deliver_headers(true);
         open_options o;
@@ -66,6 +67,7 @@ public:
         o.tx_slots = member_tx_slots;
         o.rx_slots = member_rx_slots;
         o.memory = port.memory();
+        o.storm_copies = asked.storm_copies;
         port_spec spec;
         spec.kind = port_kind::vale;
         spec.name = as;

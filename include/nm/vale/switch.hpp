@@ -57,9 +57,9 @@ public:
 
     /// Makes an open port a member, as "NAME:as"; its own name when `as` is empty. The bwrap is its owner then: poll() it.
     template <port_type P>
-    [[nodiscard]] result<bwrap<P>> try_attach(P port, std::string_view as = {}) {
+    [[nodiscard]] result<bwrap<P>> try_attach(P port, std::string_view as = {}, const open_options& o = {}) {
         const std::string full = name() + ":" + (as.empty() ? port.name() : std::string(as));
-        return bwrap<P>::create(*ctx_, state_, std::move(port), full);
+        return bwrap<P>::create(*ctx_, state_, std::move(port), full, o);
     }
     /// The interface of that name (valectl -a), and with_host also its host rings as a second member "eth0^" (valectl -h):
     /// `attach<netdev>("eth0")`. One bwrap, or two; poll() each.
@@ -72,7 +72,7 @@ public:
             const std::string as = std::string(interface) + part;
             auto port = nm::try_open<P>(*ctx_, "netmap:" + as, o);
             if (!port) return forward_error(port);
-            auto made = try_attach(std::move(*port), as);
+            auto made = try_attach(std::move(*port), as, o);
             if (!made) return forward_error(made);
             members.push_back(std::move(*made));
         }
@@ -80,8 +80,8 @@ public:
     }
 #if defined(__cpp_exceptions)
     template <port_type P>
-    [[nodiscard]] bwrap<P> attach(P port, std::string_view as = {}) {
-        return value_or_throw(try_attach(std::move(port), as));
+    [[nodiscard]] bwrap<P> attach(P port, std::string_view as = {}, const open_options& o = {}) {
+        return value_or_throw(try_attach(std::move(port), as, o));
     }
     template <openable P>
     [[nodiscard]] std::vector<bwrap<P>> attach(std::string_view interface, bool with_host = false, const open_options& o = {}) {
