@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// needs: fmt
+// switch -i veth0 -i veth1 -h eth0: a learning Ethernet switch in one process. Its members are ports of any kind; one
+// thread moves what they have, and sleeps on their descriptors when they have nothing.
+#include <csignal>
+#include <list>
+#include <poll.h>
+
+#include "books.hpp"
+#include "common/cli.hpp"
+#include "common/idle.hpp"
+#include "common/values.hpp"
+
+namespace {
+
+using vswitch::member;
+volatile std::sig_atomic_t stopped = 0;
+
+struct settings {
+    std::vector<std::string> ports;
+    std::string name = "vale0";
+    std::uint64_t storm = 10'000'000;
+    unsigned report_ms = 0;
+    double seconds = 0;
+    bool json = false, help = false;
+};
+
+[[nodiscard]] member attach(nm::context& ctx, nm::vale::vale_switch<>& sw, const std::string& port, const settings& s) {
+    nm::open_options o;
+    o.offloads = true;  // what one member leaves undone (checksums, segments) is done where another could not do it
+    o.storm_copies = s.storm;
+    auto opened = tool::open_port(ctx, port, o, {});
+    return std::visit([&](auto& p) { return member(sw.attach(std::move(p), {}, o)); }, opened);
+}
+
+/// Sleeps until a member has something to do, or for a while. Not on those that are down: they say so all the time.
+void sleep(std::list<member>& members) {
+    std::vector<pollfd> fds;
+    for (auto& m : members)
+        std::visit([&fds](auto& b) {
+            if (!b.status()) return;
+            b.arm();
+            fds.push_back({b.fd(), POLLIN, 0});
+        }, m);
+    (void)::poll(fds.data(), fds.size(), static_cast<int>(tool::nap_limit.count()));
+}
+
+/// Moves frames until it is told to stop; `tick` is called a few times a second.
+template <class Tick>
+void run(std::list<member>& members, std::uint64_t until, Tick tick) {
+    tool::idle rest;
+    for (std::uint64_t now = 0, next = 0; stopped == 0 && now < until; now = nm::system_clock::now_ns()) {
+        nm::index_t moved = 0;
+        for (auto& m : members) moved += std::visit([](auto& b) { return b.poll(256); }, m);
+        if (moved != 0) rest.busy();
+        else if (rest.should_sleep()) sleep(members);
+        if (now < next) continue;
+        tick();
+        next = now + 50'000'000;
+    }
+}
+
+/// A member that can do no more leaves; the others go on, and so does one that is only down.
+void tend(std::list<member>& members, vswitch::books& books) {
+    for (auto m = members.begin(); m != members.end();) {
+        const auto ok = std::visit([](auto& b) { return b.status(); }, *m);
+        if (ok || ok.error().code.value() == ENETDOWN) {
+            ++m;
+            continue;
+        }
+        tool::print_err("switch: " + ok.error().text + "; it leaves the switch\n");
+        books.close(*m);
+        m = members.erase(m);
+    }
+}
+
+// netmap's names, or an interface's alone.
+[[nodiscard]] std::string port_name(std::string_view v) {
+    return tool::checked_port(v.find(':') == v.npos ? "netmap:" + std::string(v) : std::string(v));
+}
+
+using text = std::string_view;
+constexpr tool::option<settings> options[] = {
+    {'i', "interface", "PORT", "a member: eth0, or any port of nm (netmap:p{1, netmap:eth0^ ...); give as many as there are",
+     [](settings& s, text v) { s.ports.push_back(port_name(v)); }},
+    {'h', "host", "INTERFACE", "two members: the interface, and the host's stack on it, which keeps its addresses and connections",
+     [](settings& s, text v) {
+         s.ports.push_back(port_name(v));
+         s.ports.push_back(port_name(std::string(v) + "^"));
+     }},
+    {'n', "name", "valeNAME", "the switch's name (default vale0)", [](settings& s, text v) { s.name = v; }},
+    {0, "storm", "COPIES", "copies of flooded frames per second that one member may cause (default 10M; 0: no limit)",
+     [](settings& s, text v) { s.storm = tool::parse_count(v, 0); }},
+    {'T', "report", "MS", "a line per member every so many milliseconds (default: none)",
+     [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
+    {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)",
+     [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
+    {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.json = true; }},
+    {0, "help", "", "this", [](settings& s, text) { s.help = true; }},
+};
+
+int run(const settings& s) {
+    std::signal(SIGINT, [](int) { stopped = 1; });
+    std::signal(SIGTERM, [](int) { stopped = 1; });
+    std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is told in a sentence
+    nm::context ctx;
+    nm::vale::vale_switch<> sw(ctx, s.name);
+    std::list<member> members;
+    for (const auto& port : s.ports) members.push_back(attach(ctx, sw, port, s));
+    tool::print_err(fmt::format("{}: {} members\n", sw.name(), members.size()));
+
+    vswitch::books books(sw, s.json);
+    const std::uint64_t period = s.report_ms * std::uint64_t{1'000'000}, start = nm::system_clock::now_ns();
+    const auto until = s.seconds > 0 ? start + static_cast<std::uint64_t>(s.seconds * 1e9) : ~std::uint64_t{0};
+    run(members, until, [&, next = start + period]() mutable {
+        tend(members, books);
+        if (period == 0 || nm::system_clock::now_ns() < next) return;
+        books.report(members);
+        next += period;
+    });
+    // What arrived before the end has been moved; what it caused has not.
+    for (int i = 0; i < 4; ++i)
+        for (auto& m : members) std::visit([](auto& b) { b.poll(2048); }, m);
+    for (auto& m : members) books.close(m);
+    if (!books.summary())
+        throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
+    return tool::exit_ok;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return tool::guarded_main("switch", [&]() -> int {
+        settings s;
+        const std::span<const tool::option<settings>> table(options);
+        tool::parse_options(table, std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
+        if (s.help) {
+            tool::print_out("usage: switch -i PORT -i PORT ... [-h INTERFACE] [OPTIONS]\n"
+                            "Switches Ethernet frames between ports, and learns where who is. Exit status: 0 done, 1 failed, 2 usage.\n\n" +
+                            tool::help_text(table));
+            return tool::exit_ok;
+        }
+        if (s.ports.empty()) throw tool::usage_error("no member given; say -i eth0 -i eth1, or -h eth0");
+        return run(s);
+    });
+}

@@ -1,0 +1,146 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# switch: alone without privileges; with them, three namespaces on it and the host's stack.
+#   s0 10.79.0.1 -- m0 |             | h0 10.79.0.100, fd00:79::100: the switch's own namespace
+#   s1 10.79.0.2 -- m1 | switch (sw) |
+#   s2 10.79.0.3 -- h0 |
+
+load tool
+
+setup_file() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    export ns=nmsw$$
+    local i
+    for i in w 0 1 2; do
+        ip netns add $ns$i || return 0
+        ip -n $ns$i link set lo up
+    done
+    for i in 0 1 2; do
+        local m=m$i
+        [ $i -ne 2 ] || m=h0
+        ip link add $m netns ${ns}w type veth peer name s$i netns $ns$i
+        ip -n ${ns}w link set $m up
+        ip -n $ns$i addr add 10.79.0.$((i + 1))/24 dev s$i
+        ip -n $ns$i addr add fd00:79::$((i + 1))/64 dev s$i nodad
+        ip -n $ns$i link set s$i up
+    done
+    ip -n ${ns}w addr add 10.79.0.100/24 dev h0
+    ip -n ${ns}w addr add fd00:79::100/64 dev h0 nodad
+    export NMCLI_READY=1
+}
+
+teardown_file() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    local i
+    for i in w 0 1 2; do
+        [ -e /run/netns/nmsw$$$i ] || continue
+        ip netns pids nmsw$$$i | xargs -r kill -9
+        ip netns del nmsw$$$i
+    done
+}
+
+setup() {
+    tool=$NM_BIN/switch
+    cd "$BATS_TEST_TMPDIR"
+}
+
+teardown() {
+    [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
+}
+
+needs_namespaces() {
+    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
+    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
+}
+in_ns() {
+    local n=$1
+    shift
+    ip netns exec "$ns$n" "$@"
+}
+# start_switch ARGUMENTS...: in the background; returns when all members are open. $pid is the switch's own.
+start_switch() {
+    ip netns exec ${ns}w timeout -s INT 60 "$tool" "$@" >out 2>err 3>&- &
+    local i
+    for i in $(seq 100); do
+        grep -q ' members$' err && break
+        sleep 0.05
+    done
+    pid=$(pgrep -P $! -x switch) || { cat err; return 1; }
+}
+# stop_switch [SIGNAL]: its status is the switch's.
+stop_switch() {
+    kill -${1:-INT} $pid
+    pid=
+    wait $!
+}
+reaches() {
+    local from=$1 to
+    shift
+    for to in "$@"; do
+        run in_ns "$from" ping -q -c 20 -i 0.005 -W 2 "$to"
+        ends 0 " 0% packet loss"
+    done
+}
+# transfer FROM ADDRESS TO: TCP for a second; bytes that arrived on stdout.
+transfer() {
+    in_ns "$3" timeout 20 iperf3 -s -1 >/dev/null 2>&1 3>&- &
+    local server=$!
+    sleep 0.3
+    in_ns "$1" timeout 20 iperf3 -c "$2" -t 1 -J >iperf.json
+    wait $server
+    python3 -c 'import json; d = json.load(open("iperf.json")); print(int(d["end"]["sum_received"]["bytes"]))'
+}
+nothing_left() {
+    local i left
+    for i in $(seq 40); do
+        left=$(in_ns w nft list ruleset 2>/dev/null)$(ip -n ${ns}w -d link show | grep -oE 'nmhost|xdp[a-z]*|promiscuity [1-9]' || true)
+        [ -z "$left" ] && return 0
+        sleep 0.05
+    done
+    echo "left: $left"
+    return 1
+}
+
+@test "alone: members of any kind, and it ends by itself" {
+    go -i 'netmap:p{1' -i null:a -n vale7 --time 0.2
+    ends 0 "vale7: 0 accepted + 0 copies = 0 delivered + 0 dropped: conserved"
+}
+
+@test "--json and -T" {
+    "$tool" -i 'netmap:p{1' -i null:a --time 0.5 -T 100 --json >out 2>err
+    json out 'd["type"] == "summary" and d["conserved"] and [p["name"] for p in d["ports"]] == ["p{1", "null:a"]'
+    json out 'len(lines) >= 3 and lines[0]["type"] == "interval" and lines[0]["ports"][0]["rx_pps"] == 0'
+    grep -q "0 floods, 0 dropped" err
+}
+
+@test "SIGINT and SIGTERM print the table" {
+    for signal in INT TERM; do
+        interrupted $signal 0.3 "$tool" -i 'netmap:p{1' --json
+        json out 'd["type"] == "summary" and d["conserved"]'
+    done
+}
+
+@test "idle, it sleeps" {
+    python3 - "$tool" <<'PY'
+import resource, subprocess, sys
+subprocess.run([sys.argv[1], "-i", "netmap:a{1", "-i", "netmap:b{1", "--time", "1"], check=True, capture_output=True, timeout=10)
+r = resource.getrusage(resource.RUSAGE_CHILDREN)
+assert r.ru_utime + r.ru_stime < 0.2, r
+PY
+}
+
+@test "bad command lines" {
+    usage "no member given"
+    usage "stands alone" null:a
+    usage "is no option" -i null:a -Z
+    for o in i h n T -storm -time -report -name; do usage "wants a value" -i null:a -$o; done
+    for o in T -storm -time; do usage '"abc"' -i null:a -$o abc; done
+    go -i null:a -n switch0 --time 0.1
+    ends 1 '"switch0" is no name for a switch'
+    go -i nosuch0
+    ends 1 "nosuch0"
+    go -i null:a -i null:a --time 0.1
+    ends 1 "vale0:null:a exists already"
+    go --help
+    ends 0 "usage: switch -i PORT"
+}
