@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "nm/offload.hpp"
@@ -121,8 +122,92 @@ inline layout look(const bytes& f, const vnet_hdr& h) {
     return l;
 }
 
+/// A UDP datagram as IP fragments (RFC 791, RFC 8200), one byte at a time; none when it is not one. IPv6's identification is
+/// the cutter's to choose: it is left 0.
+inline std::vector<bytes> fragments(const bytes& f, const vnet_hdr& h) {
+    const bool sums = (h.flags & vnet_needs_csum) != 0;
+    const std::size_t size = h.gso_size / 8 * 8;
+    if ((h.flags & ~3U) != 0 || (h.gso_type & vnet_gso_ecn) != 0 || size == 0 || f.size() < 34) return {};
+    std::size_t l3 = 14, ether = be16(f, 12);
+    for (int i = 0; i < 2 && (ether == 0x8100 || ether == 0x88a8); ++i, l3 += 4) ether = be16(f, l3 + 2);
+    std::size_t l4 = 0, names_next = l3 + 6;
+    if (ether == 0x0800) {
+        if (f.size() < l3 + 20 || f[l3] >> 4 != 4 || (f[l3] & 15) < 5 || f[l3 + 9] != 17 || (be16(f, l3 + 6) & 0x3fff) != 0) return {};
+        l4 = l3 + (f[l3] & 15U) * 4U;
+        if (f.size() - l3 > 65535) return {};
+    } else if (ether == 0x86dd) {
+        if (f.size() < l3 + 40 || f[l3] >> 4 != 6) return {};
+        l4 = l3 + 40;
+        bool after_routing = false;
+        while (f[names_next] != 17) {
+            const int what = f[names_next];
+            if (what == 43) after_routing = true;
+            else if (what != 0 && (what != 60 || after_routing)) return {};
+            if (l4 + 8 > std::min<std::size_t>(f.size(), 256)) return {};
+            names_next = l4;
+            l4 += 8U + 8U * f[l4 + 1];
+        }
+        if (f.size() - l3 - 40 > 65535) return {};
+    } else {
+        return {};
+    }
+    if (l4 + 8 > 256 || l4 + 8 >= f.size()) return {};
+    if (sums && (h.csum_start != l4 || h.csum_offset != 6 || l4 + 8 > f.size())) return {};
+    const bool v6 = ether == 0x86dd;
+    bytes datagram(f.begin() + static_cast<long>(l4), f.end());
+    if (sums) {
+        set16(datagram, 4, datagram.size());
+        set16(datagram, 6, 0);
+        bytes pseudo(f.begin() + static_cast<long>(l3 + (v6 ? 8 : 12)), f.begin() + static_cast<long>(l3 + (v6 ? 40 : 20)));
+        for (const auto b : {std::size_t{0}, std::size_t{17}, datagram.size() >> 8, datagram.size() & 0xff}) pseudo.push_back(static_cast<std::uint8_t>(b));
+        pseudo.insert(pseudo.end(), datagram.begin(), datagram.end());
+        const std::size_t c = complement(sum(pseudo, 0, pseudo.size()));
+        set16(datagram, 6, c == 0 ? 0xffff : c);
+    }
+    std::vector<bytes> all;
+    for (std::size_t at = 0; at < datagram.size(); at += size) {
+        const std::size_t end = std::min(datagram.size(), at + size);
+        const bool more = end < datagram.size(), several = datagram.size() > size;
+        bytes s(f.begin(), f.begin() + static_cast<long>(l4));
+        if (v6 && several) {
+            s[names_next] = 44;
+            for (const auto b : {std::size_t{17}, std::size_t{0}, at >> 8, (at & 0xff) | (more ? 1U : 0U)}) s.push_back(static_cast<std::uint8_t>(b));
+            s.resize(s.size() + 4);
+        }
+        s.insert(s.end(), datagram.begin() + static_cast<long>(at), datagram.begin() + static_cast<long>(end));
+        if (v6) {
+            set16(s, l3 + 4, s.size() - l3 - 40);
+        } else {
+            set16(s, l3 + 2, s.size() - l3);
+            if (several) set16(s, l3 + 6, at / 8 + (more ? 0x2000 : 0));
+            set16(s, l3 + 10, 0);
+            set16(s, l3 + 10, complement(sum(s, l3, l4)));
+        }
+        all.push_back(std::move(s));
+    }
+    return all;
+}
+
+/// The identification of a fragment as fragments() leaves it; what it was, or 0.
+inline std::uint32_t forget_id(bytes& s, const bytes& whole) {
+    // A fragment header is where the frame had none.
+    std::size_t l3 = 14;
+    for (int i = 0; i < 2 && (be16(s, l3 - 2) == 0x8100 || be16(s, l3 - 2) == 0x88a8); ++i) l3 += 4;
+    if (be16(s, l3 - 2) != 0x86dd || s.size() < l3 + 48) return 0;
+    std::size_t at = l3 + 6, next = l3 + 40;
+    while (s[at] != 44) {
+        if (s[at] == 17 || s[at] != whole[at]) return 0;
+        at = next;
+        next += 8U + 8U * s.at(next + 1);
+    }
+    std::uint32_t id = 0;
+    for (std::size_t k = 4; k < 8; ++k) id = id << 8 | std::exchange(s.at(next + k), 0);
+    return id;
+}
+
 /// The segments of a large frame, one byte at a time; none when it is not one.
 inline std::vector<bytes> cut(const bytes& f, const vnet_hdr& h) {
+    if ((h.gso_type & 0x7f) == vnet_gso_udp) return fragments(f, h);
     const layout l = look(f, h);
     std::vector<bytes> all;
     if (!l.ok) return all;
@@ -195,11 +280,19 @@ inline std::string fuzz_offload(std::span<const std::uint8_t> input) {
     const auto want = slow::cut(frame, h);
     if (valid != !want.empty()) return valid ? "cuts what should not be" : "does not cut what should be";
     if (cut.segments() != want.size()) return "another number of segments";
+    std::uint32_t id = 0;
+    if (valid && cut.last_size() != want.back().size()) return "another length of the last segment";
     for (const auto& w : want) {
         bytes out(cut.next_size());
         bytes small(out.empty() ? 0 : out.size() - 1);
         if (cut.next(small) != 0) return "wrote where there was no room";
-        if (cut.next(out) != w.size() || out != w) return "another segment than the slow one";
+        if (cut.next(out) != w.size()) return "another length than the slow one";
+        if (h.gso_type == vnet_gso_udp) {
+            const auto now = slow::forget_id(out, frame);
+            if (&w != &want.front() && now != id) return "fragments of several datagrams";
+            id = now;
+        }
+        if (out != w) return "another segment than the slow one";
     }
     if (!cut.done() || cut.next_size() != 0) return "does not end";
     return {};

@@ -56,6 +56,17 @@ bytes large(std::mt19937& random) {
     add({v6 ? 0x86 : 0x08, v6 ? 0xdd : 0x00});
     for (auto n = words * 4 + (v6 ? below(3) * 8 : 0); n != 0; --n) f.push_back(static_cast<std::uint8_t>(random()));
     const std::size_t l4 = f.size();
+    const bool fragments = udp && below(2) != 0;
+    if (v6) {
+        // What may stand before UDP and what may not.
+        const int list[] = {0, 60, 43, 60, 44, 51};
+        std::size_t names_next = l3 + 6;
+        for (std::size_t at = l3 + 40, k = below(2); at != l4; names_next = at, at += 8, k += 1 + below(2)) {
+            f[names_next] = static_cast<std::uint8_t>(list[k % 6]);
+            f[at + 1] = 0;
+        }
+        f[names_next] = udp ? 17 : 6;
+    }
     f[l3] = static_cast<std::uint8_t>(v6 ? 0x60 : 0x40 | words);
     if (!v6) f[l3 + 6] = static_cast<std::uint8_t>(f[l3 + 6] & 0xc0), f[l3 + 7] = 0, f[l3 + 9] = udp ? 17 : 6;
     const std::size_t l4_header = udp ? 8 : 20 + below(11) * 4;
@@ -66,13 +77,14 @@ bytes large(std::mt19937& random) {
     for (auto n = 1 + below(below(8) == 0 ? 60'000 : 1'000); n != 0; --n) f.push_back(static_cast<std::uint8_t>(fill >= 0 ? static_cast<unsigned>(fill) : random()));
     nm::vnet_hdr h{};
     h.flags = nm::vnet_needs_csum;
-    h.gso_type = udp ? nm::vnet_gso_udp_l4 : v6 ? nm::vnet_gso_tcpv6 : nm::vnet_gso_tcpv4;
+    h.gso_type = fragments ? nm::vnet_gso_udp : udp ? nm::vnet_gso_udp_l4 : v6 ? nm::vnet_gso_tcpv6 : nm::vnet_gso_tcpv4;
     if (!udp && below(4) == 0) h.gso_type |= nm::vnet_gso_ecn;
     h.gso_size = static_cast<std::uint16_t>(1 + below(below(2) != 0 ? 1448 : 20));
     if (f.size() > 5'000) h.gso_size = static_cast<std::uint16_t>(500 + below(60'000));
     h.csum_start = static_cast<std::uint16_t>(l4);
     h.csum_offset = udp ? 6 : 16;
     h.hdr_len = static_cast<std::uint16_t>(l4 + l4_header);
+    if (fragments && below(4) == 0) h.flags = 0;
     bytes all(sizeof h);
     std::memcpy(all.data(), &h, sizeof h);
     all.insert(all.end(), f.begin(), f.end());
@@ -81,9 +93,12 @@ bytes large(std::mt19937& random) {
 
 TEST(fuzz, virtio_net_headers_and_segments) {
     std::mt19937 random(21);
-    std::size_t good = 0;
+    std::size_t good = 0, fragmented = 0;
     for (int i = 0; i < 6'000; ++i) {
         bytes in = large(random);
+        nm::vnet_hdr first;
+        std::memcpy(&first, in.data(), sizeof first);
+        if (first.gso_type == nm::vnet_gso_udp && nm::segmenter(std::span<const std::uint8_t>(in).subspan(10), first).segments() > 1) ++fragmented;
         ASSERT_EQ(nm::test::fuzz_offload(in), "") << "valid, " << i;
         for (int k = 0; k < 3; ++k) {
             bytes bad(in);
@@ -101,6 +116,7 @@ TEST(fuzz, virtio_net_headers_and_segments) {
         }
     }
     EXPECT_GT(good, 1'000U);
+    EXPECT_GT(fragmented, 500U);
 }
 
 }  // namespace
