@@ -62,9 +62,9 @@ public:
     }
     [[nodiscard]] [[gnu::always_inline]] std::uint32_t capacity() const noexcept { return bufs_.size; }
 
-    /// Whether `s` can go out by put_plain: a whole frame in one slot, with no frame open before it.
+    /// Whether `s` can go out by put_plain: a whole frame in one slot, in its buffer, with no frame open before it.
     [[nodiscard]] [[gnu::always_inline]] bool plain(const slot_words& s) const noexcept {
-        return bufs_.valid(s.buf_idx()) && !odd_length(s.len(), bufs_.size) && !s.has(ns_morefrag) && !open_ && takes(s);
+        return bufs_.valid(s.buf_idx()) && !odd_length(s.len(), bufs_.size) && !s.has(ns_morefrag | ns_indirect) && !open_ && takes(s);
     }
     /// Whether the backend has no objection to a plain frame.
     [[nodiscard]] [[gnu::always_inline]] bool takes(const slot_words& s) const noexcept {

@@ -74,6 +74,10 @@ concept picks_plain = requires(B& b, const B& c, index_t i, const slot_words& w)
     { b.put_plain(i, w) } noexcept;
 };
 
+/// A backend that may take slots with ns_indirect, and says whether it does. To any other they are bad slots.
+template <class B>
+concept may_take_indirect = requires(const B& b) { { b.takes_indirect() } noexcept -> std::same_as<bool>; };
+
 /// What the user sees of any ring, in netmap's words.
 template <class R>
 concept ring_type = requires(R& r, const R& c, index_t i) {

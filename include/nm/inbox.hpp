@@ -110,6 +110,14 @@ public:
         lock_.unlock();
     }
 
+    /// Counts what a writer without a lease dropped here. False when this is not the opening `id` any more.
+    [[nodiscard]] bool drop(std::uint32_t id, const delivery& d) noexcept {
+        const std::lock_guard guard(lock_);
+        if (id != id_) return false;
+        count(d);
+        return true;
+    }
+
     /// Where writers find the slots of their lease, and the buffers that lie in them.
     [[nodiscard]] slot* slots() const noexcept { return slots_; }
     [[nodiscard]] index_t num_slots() const noexcept { return num_slots_; }

@@ -54,15 +54,16 @@ private:
         batch.store_back();
     }
 
-    // Slot hwcur goes out as s, which is a fragment, a hole, or nothing that can be sent. A bad slot takes its whole
-    // frame with it; its place is kept by holes.
+    // Slot hwcur goes out as s, which is a fragment, an address, a hole, or nothing that can be sent. A bad slot takes its
+    // whole frame with it; its place is kept by holes.
     [[gnu::noinline, gnu::cold]] void put_odd(const slot_words w, const slot_words before) noexcept {
         nm::slot s = from_words(w);
         const index_t i = k_.hwcur;
         const bool more = (s.flags & ns_morefrag) != 0;
         const bool last_that_fits = chain_.frags + 1 == max_frags || chain_.frags + 2 >= k_.num_slots;
-        if (!bufs_.valid(s.buf_idx)) reject(s, cause::bad_idx);
-        else if (s.len > bufs_.size) reject(s, cause::bad_len);
+        const bool indirect = (s.flags & ns_indirect) != 0;
+        if (!bufs_.valid(s.buf_idx) || (indirect && !address(s))) reject(s, cause::bad_idx);
+        else if (s.len > bufs_.size && !indirect) reject(s, cause::bad_len);
         else if (s.len == 0 && !more && chain_.idle()) hole(s);  // the user's own
         else if (chain_.discard || s.len == 0 || (more && last_that_fits)) reject(s, cause::bad_chain);
         else {
@@ -75,6 +76,13 @@ private:
         s.flags = static_cast<std::uint16_t>(s.flags & ~ns_buf_changed);
         update_words(slots_[i], words(s), before);
         k_.hwcur = k_.next(i);
+    }
+
+    // Whether an address may stand in for the slot's buffer here. Where it may, the memory behind it is the sender's own to
+    // vouch for (the same process: nothing to be protected from); null is what an unset field holds.
+    [[nodiscard]] bool address(const nm::slot& s) const noexcept {
+        if constexpr (may_take_indirect<B>) return b_.takes_indirect() && (s.ptr != 0 || s.len == 0);
+        else return false;
     }
 
     void reject(nm::slot& s, cause why) noexcept {

@@ -53,11 +53,13 @@ struct port_stats {
     counters tx;  ///< accepted from the port, and what of it was dropped before it got anywhere, in its ring or on the switch
     counters rx;  ///< put into the port's receive rings, and dropped there
     std::uint64_t floods = 0;    ///< frames of its that went to several ports
-    std::uint64_t replicas = 0;  ///< copies made of those, beyond the first
+    std::uint64_t replicas = 0;  ///< copies made of those, and segments of its large frames, beyond the first of each
 };
 
 /// Sums over a switch, ports that have left included: accepted + replicas == delivered + dropped, when nobody is in the
-/// middle of a batch.
+/// middle of a batch. A frame that becomes several is counted as accepted once, and once as a replica for each one beyond
+/// the first: k copies of a flooded frame are k - 1 replicas; n segments of a large frame for a port without headers are
+/// n - 1 more, from when it is cut on. What is not cut at all (no room, a bad header) is one drop.
 struct switch_stats {
     std::uint64_t accepted = 0, replicas = 0, delivered = 0;
     std::array<std::uint64_t, causes> drops{};

@@ -26,8 +26,8 @@ template <class L>
     const std::byte* const bufs = s.bufs.base;
     const std::size_t stride = s.bufs.size;
     const index_t num_slots = s.num_slots, slots = n;
-    // Of a port with headers every frame needs more than a copy.
-    const std::uint64_t odd_bits = s.head != header::none ? ~std::uint64_t{0} : slot_words::bits(ns_morefrag | ns_indirect | ns_vnet);
+    // Of a port with headers in its frames every frame needs more than a copy.
+    const std::uint64_t odd_bits = bytes_in_frame(s.head) != 0 ? ~std::uint64_t{0} : slot_words::bits(ns_morefrag | ns_indirect | ns_vnet);
     decision* out = b.decided.data();
     std::uint32_t frames = 0, too_short = 0, any = 0, all = ~0U;  // bits that some key has, and those that all have
     for (index_t i = base; n != 0; --n, i = ring_next(i, num_slots)) {
@@ -50,6 +50,7 @@ template <class L>
             p.len = v.len;
             i = s.at(i, v.more);
             n -= v.more;
+            if (v.data == nullptr) continue;  // dropped
         }
         if (p.len < min_frame) [[unlikely]] {
             ++too_short;
@@ -197,8 +198,9 @@ template <class Frames>
         return s.drop(cause::no_dst, count);
     inbox& in = b.in[ring];
     const header head = b.head.load(std::memory_order_relaxed);
-    if (s.work->odd || head != header::none || b.buf_size.load(std::memory_order_relaxed) < s.bufs.size) [[unlikely]]
-        return deliver_odd(s, in, id, head, frames, count);
+    const std::uint32_t buf_size = b.buf_size.load(std::memory_order_relaxed);
+    if (s.work->odd || bytes_in_frame(head) != 0 || buf_size < s.bufs.size) [[unlikely]]
+        return deliver_odd(s, in, {id, buf_size, head, only}, frames, count);
     bool gone = false;
     const lease l = in.reserve(id, count, gone);
     if (gone) [[unlikely]]

@@ -212,6 +212,7 @@ private:
             from.bufs = buffer_space(m);
             from.fwd = std::make_unique<slot_words[]>(shape.tx_slots);
             from.work = std::make_unique<vale::classified>(shape.tx_slots);
+            from.odd = std::make_unique<vale::odd_work>(shape.tx_slots);
             from.ring = static_cast<std::uint8_t>(i);
             from.head = head;
             from.indirect = o.indirect;

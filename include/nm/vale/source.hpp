@@ -5,12 +5,14 @@
 
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <memory>
 
 #include "nm/clock.hpp"
 #include "nm/concepts.hpp"
 #include "nm/link.hpp"
 #include "nm/ring_base.hpp"
+#include "nm/vnet_hdr.hpp"
 #include "nm/vale/lookup.hpp"
 
 namespace nm::vale {
@@ -72,6 +74,22 @@ struct classified {
     bool odd = false;  // some frame is not one plain slot
 };
 
+/// Private memory for frames that are more than one plain slot (odd.hpp). Not touched before there is such a frame.
+struct odd_work {
+    /// The longest frame whose checksum is finished or that is cut: 64 KB and its headers.
+    static constexpr std::size_t longest = 65536 + 512;
+
+    explicit odd_work(index_t num_slots)
+        : headers(std::make_unique_for_overwrite<vnet_hdr[]>(num_slots)),
+          linear(std::make_unique_for_overwrite<std::uint8_t[]>(longest)),
+          segment(std::make_unique_for_overwrite<std::uint8_t[]>(longest)) {}
+
+    std::unique_ptr<vnet_hdr[]> headers;      // by ring index of a frame's first slot: read once, and found valid
+    std::unique_ptr<std::uint8_t[]> linear;   // a frame of several slots in one piece
+    std::unique_ptr<std::uint8_t[]> segment;  // what is cut from it and longer than a buffer
+    std::array<std::uint16_t, max_batch> frames{};  // one destination's
+};
+
 /// The switch's view of one transmit ring.
 struct alignas(128) source {
     using flush_function = void (*)(source&, index_t base, index_t count) noexcept;
@@ -86,7 +104,7 @@ struct alignas(128) source {
     std::shared_ptr<void> lane;  ///< the lookup's, if it keeps one
     live_counters* stats = nullptr;  ///< the ring's: its user sees there what was dropped
     live_counters forwarded;         ///< frames that came to the switch, and those that went no further
-    counter replicas;  ///< copies of flooded frames beyond the first
+    counter replicas;  ///< copies of flooded frames, and segments of large ones, beyond the first of each
     counter floods;    ///< frames that went to several
     port_number port = 0;
     std::uint8_t ring = 0;
@@ -97,6 +115,7 @@ struct alignas(128) source {
     std::atomic<bool> busy{false};
     storm_budget storm;
     std::uint64_t storm_left = 0, storm_seen_ns = 0;
+    std::unique_ptr<odd_work> odd;
 
     [[nodiscard]] [[gnu::always_inline]] index_t at(index_t base, index_t k) const noexcept {
         const index_t i = base + k;
@@ -192,6 +211,7 @@ struct vale_tx {
     [[nodiscard]] [[gnu::always_inline]] index_t reclaim(index_t, sync_flags) const noexcept {
         return ring_prev(published, num_slots);
     }
+    [[nodiscard]] bool takes_indirect() const noexcept { return from->indirect; }
 
 private:
     [[gnu::noinline, gnu::cold]] void disarm() noexcept {
@@ -201,6 +221,6 @@ private:
         if (link->rx_sleeps.pending()) base::eventfd_signal(my_fd);
     }
 };
-static_assert(tx_backend<vale_tx> && puts_words<vale_tx>);
+static_assert(tx_backend<vale_tx> && puts_words<vale_tx> && may_take_indirect<vale_tx>);
 
 }  // namespace nm::vale
