@@ -120,6 +120,7 @@ public:
     }
     /// Takes a part's rings away again, with the buffers that lie in their slots now.
     void unmake(ring_part part) noexcept {
+        if (nifp_ == nullptr) return;
         const std::lock_guard guard(region_->pools());
         release_part(part == ring_part::host);
         list_rings();

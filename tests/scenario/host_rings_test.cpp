@@ -743,6 +743,20 @@ TEST_F(host_rings, buffers_all_come_back) {
         EXPECT_EQ(run("ping -c20 -i0.005 -W1 10.9.0.1"), 0);
     }
     EXPECT_EQ(memory->bufs().available(), free_before);
+    // Memory without room, for buffers or for rings, is a sentence.
+    for (const std::size_t meta : {std::size_t{4096}, std::size_t{1} << 20}) {
+        region_options r;
+        r.bufs = 100;
+        r.meta_bytes = meta;
+        open_options o;
+        o.memory = *region::create(r);
+        for (const char* name : {"netmap:na^", "netmap:na", "netmap:na*"}) {
+            const auto p = try_open<netdev>(ctx, name, o);
+            ASSERT_FALSE(p);
+            EXPECT_EQ(p.error().code.value(), ENOMEM) << p.error().text;
+        }
+        EXPECT_EQ(o.memory->bufs().available(), 98U);
+    }
     // A part that cannot be opened gives back what it had, and the other goes on.
     {
         auto host = must_open(ctx, "netmap:na^@3");
