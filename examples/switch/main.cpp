@@ -19,7 +19,7 @@ volatile std::sig_atomic_t stopped = 0;
 struct settings {
     std::vector<std::string> ports;
     std::string name = "vale0";
-    std::uint64_t storm = 10'000'000;
+    std::uint64_t storm = nm::open_options{}.storm_copies;
     unsigned report_ms = 0;
     double seconds = 0;
     bool json = false, help = false;
@@ -89,7 +89,7 @@ constexpr tool::option<settings> options[] = {
          s.ports.push_back(port_name(std::string(v) + "^"));
      }},
     {'n', "name", "valeNAME", "the switch's name (default vale0)", [](settings& s, text v) { s.name = v; }},
-    {0, "storm", "COPIES", "copies of flooded frames per second that one member may cause (default 10M; 0: no limit)",
+    {0, "storm", "COPIES", "copies per second that one member may cause of frames flooded to more than four others (default 1M; 0: no limit)",
      [](settings& s, text v) { s.storm = tool::parse_count(v, 0); }},
     {'T', "report", "MS", "a line per member every so many milliseconds (default: none)",
      [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},

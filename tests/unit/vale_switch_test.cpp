@@ -294,11 +294,13 @@ TEST(ValeSwitch, AMemberHasTheStormBudgetThatItIsAttachedWith) {
     o.storm_copies = 100;
     auto outside = nm::open<nm::pipe>(ctx, "netmap:p{1");
     auto member = sw.attach(nm::open<nm::pipe>(ctx, "netmap:p}1"), {}, o);
-    auto b = sw.new_port("b"), c = sw.new_port("c");
+    std::deque<nm::vale_port> others;
+    for (const char* name : {"b", "c", "d", "e", "f"}) others.push_back(sw.new_port(name));
     for (std::uint32_t i = 0; i < 1500; ++i) {
         send(outside, 255, i);
         member.poll();
-        if (i % 100 == 99) receive(b), receive(c);
+        if (i % 100 == 99)
+            for (auto& p : others) receive(p);
     }
     EXPECT_GT(member.on_switch().tx_stats().dropped(cause::policy), 500U);
     expect_conserved(sw);
