@@ -49,7 +49,7 @@ public:
         const std::size_t meta = (o.meta_bytes + page - 1) / page * page;
         std::size_t size = meta + static_cast<std::size_t>(o.bufs) * o.buf_size;
         size = (size + page - 1) / page * page;
-        auto memory = get_memory(size, o.where);
+        auto memory = get_memory(size, meta, o.where);
         if (!memory) return forward_error(memory);
         return std::shared_ptr<region>(new region(std::move(*memory), o, meta));
     }
@@ -89,7 +89,7 @@ private:
         : memory_(std::move(m.map)), fd_(std::move(m.fd)), huge_(m.huge), buf_size_(o.buf_size), bufs_offset_(meta),
           bufs_(o.bufs), objects_(meta) {}
 
-    static result<raw_memory> get_memory(std::size_t size, backing where) {
+    static result<raw_memory> get_memory(std::size_t size, std::size_t meta, backing where) {
         raw_memory m;
         if (where == backing::hugepages || where == backing::best) {
             constexpr std::size_t huge_page = std::size_t{2} << 20;
@@ -104,15 +104,13 @@ private:
                 return fail(ENOMEM, "no hugepages for " + std::to_string(size) + " bytes; reserve some: sysctl -w "
                                     "vm.nr_hugepages=" + std::to_string(size / huge_page + 1));
         }
-        int flags = MAP_PRIVATE | MAP_ANONYMOUS;
         if (where == backing::memfd) {
             m.fd.reset(::memfd_create("nm-region", MFD_CLOEXEC | MFD_ALLOW_SEALING));
             if (!m.fd || ::ftruncate(m.fd.get(), static_cast<off_t>(size)) != 0)
                 return fail(errno, "cannot make a memfd of " + std::to_string(size) + " bytes: " +
                                        base::errno_text(errno));
-            flags = MAP_SHARED;
         }
-        auto map = base::map(size, flags, m.fd.get());
+        auto map = m.fd ? base::map(size, MAP_SHARED, m.fd.get()) : base::map_huge_from(size, meta);
         if (!map) return forward_error(map);
         m.map = std::move(*map);
         return m;

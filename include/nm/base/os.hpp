@@ -92,6 +92,24 @@ private:
     return mapping(p, size);
 }
 
+/// Anonymous memory of which the part from `offset` on may lie in huge pages, as far as it fills them: a core then looks up
+/// one address translation for many buffers, not one for each two. Nothing needs to be reserved for it (madvise(2),
+/// MADV_HUGEPAGE), and where the system has none to give, pages are small. `offset` is a multiple of the page size.
+[[nodiscard]] inline result<mapping> map_huge_from(std::size_t size, std::size_t offset) {
+    constexpr std::size_t huge = std::size_t{2} << 20;
+    if (size < offset + huge) return map(size, MAP_PRIVATE | MAP_ANONYMOUS);
+    void* p = ::mmap(nullptr, size + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return map(size, MAP_PRIVATE | MAP_ANONYMOUS);
+    auto* const all = static_cast<std::byte*>(p);
+    const std::size_t skip = (huge - (reinterpret_cast<std::uintptr_t>(all) + offset) % huge) % huge;
+    constexpr std::size_t page = 4096;
+    const std::size_t end = (skip + size + page - 1) / page * page;
+    if (skip != 0) ::munmap(all, skip);
+    ::munmap(all + end, size + huge - end);
+    (void)::madvise(all + skip + offset, (size - offset) / huge * huge, MADV_HUGEPAGE);
+    return mapping(all + skip, size);
+}
+
 [[nodiscard]] inline bool interface_exists(const char* name) noexcept { return ::if_nametoindex(name) != 0; }
 
 [[nodiscard]] inline result<unique_fd> make_eventfd() {
