@@ -101,7 +101,7 @@ public:
     /// Free slots after asking the other side once more.
     [[nodiscard]] index_t more_room() noexcept {
         store_back();
-        r_.k_.hwtail = r_.b_.reclaim(i_, sync_flags::none);
+        r_.reclaim(i_, sync_flags::none);
         load_again();
         return free();
     }
@@ -113,7 +113,7 @@ public:
     [[gnu::always_inline]] void commit() noexcept {
         store_back();
         r_.set_head(i_);
-        r_.b_.publish(r_.whole());
+        r_.publish();
         r_.finish();
     }
 
@@ -142,7 +142,7 @@ private:
         if (head != r.k_.hwcur) [[unlikely]]
             r.push(head);
         if (ring_distance(head, r.k_.hwtail, r.k_.num_slots) < want) {
-            r.k_.hwtail = r.b_.reclaim(head, sync_flags::none);
+            r.reclaim(head, sync_flags::none);
             if constexpr (requires { requires B::peer_polls; })
                 if (want <= few) wait_for_room(r, head);
         }
@@ -158,7 +158,7 @@ private:
         const index_t n = r.k_.num_slots;
         if (ring_distance(head, r.k_.hwtail, n) >= n / 16) return;
         for (int i = 0; i < patience; ++i) cpu_pause();
-        r.k_.hwtail = r.b_.reclaim(head, sync_flags::none);
+        r.reclaim(head, sync_flags::none);
     }
 
     // A backend whose put changes nothing in it (a pipe's) need not be stored back.
@@ -182,8 +182,8 @@ class rx_batch {
 public:
     [[gnu::always_inline]] rx_batch(rx_ring<B>& r, as_it_is) noexcept
         : r_(r), b_(r.b_), slots_(r.slots_), bufs_(r.bufs_), n_(r.k_.num_slots), i_(r.k_.hwcur),
-          seen_(ring_distance(i_, r.k_.hwtail, n_)) {}
-    [[gnu::always_inline]] explicit rx_batch(rx_ring<B>& r) noexcept : rx_batch(ready(r), as_it_is{}) {}
+          seen_(ring_distance(i_, r.k_.hwtail, n_)), tapped_(r.tapped()) {}
+    [[gnu::always_inline]] explicit rx_batch(rx_ring<B>& r) noexcept : rx_batch(r.visited(), as_it_is{}) {}
     rx_batch(const rx_batch&) = delete;
     rx_batch& operator=(const rx_batch&) = delete;
 
@@ -195,6 +195,8 @@ public:
         most = std::min(most, n_ - i_);
         arriving_ = seen_ == 0;
         if (!arriving_) return std::min(most, seen_);
+        if (tapped_) [[unlikely]]
+            return 0;  // what comes now waits for the next visit, so that monitors see it first
         if constexpr (counts) return there(i_, most);
         else return most;
     }
@@ -262,7 +264,7 @@ public:
         index_t t = i_;
         for (index_t k = 1; k <= max_frags && k < n_; ++k, t = ring_next(t, n_)) {
             if (k > seen_) {
-                if (!b_.ready(t)) return 0;
+                if (tapped_ || !b_.ready(t)) return 0;
                 before_ = load_words(slots_[t]);
                 settle(t, get(t, before_));
                 ++seen_;
@@ -330,13 +332,6 @@ private:
         else return b_.ready(i) ? 1 : 0;
     }
 
-    [[gnu::always_inline]] static rx_ring<B>& ready(rx_ring<B>& r) noexcept {
-        const index_t head = r.prologue();
-        if (head != r.k_.hwcur) [[unlikely]]
-            r.take_back(head);
-        return r;
-    }
-
     [[nodiscard]] [[gnu::always_inline]] index_t tail() const noexcept {
         const index_t t = i_ + seen_;
         return t >= n_ ? t - n_ : t;
@@ -384,6 +379,7 @@ private:
     index_t i_;
     index_t seen_;  // slots from i_ on that have arrived and are the user's
     index_t arrived_ = 0;  // not counted yet; may be more than the ring has slots: a backend can refill it in one visit
+    const bool tapped_;
     bool arriving_ = false;
     slot_words before_{};  // what lies in the ring where the fetched slot goes
     std::uint64_t bytes_ = 0;

@@ -9,6 +9,7 @@
 #include "nm/context.hpp"
 #include "nm/fuse.hpp"
 #include "nm/port.hpp"
+#include "nm/ports/monitor.hpp"
 #include "nm/ports/netdev.hpp"
 #include "nm/ports/null.hpp"
 #include "nm/ports/pipe.hpp"
@@ -20,7 +21,7 @@
 namespace nm {
 
 /// Every kind of port there is, for a name known only at run time.
-using all_ports = port_list<netdev, pipe, vale_port, null_port>;
+using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor>;
 
 /// What a port of any kind would be, without opening it.
 [[nodiscard]] inline result<port_info> query(context& ctx, std::string_view name, const open_options& o = {}) {

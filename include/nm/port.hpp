@@ -13,6 +13,7 @@
 #include "nm/context.hpp"
 #include "nm/port_memory.hpp"
 #include "nm/sync.hpp"
+#include "nm/tap_point.hpp"
 
 namespace nm {
 
@@ -114,9 +115,26 @@ struct port_state {
     std::vector<tx_ring_type> tx;
     std::vector<rx_ring_type> rx;
     ring_claims claims;
+    tap_owner taps;
 
     [[nodiscard]] ring_view view(const port_spec& spec) const noexcept {
         return {spec, {tx.size(), rx.size()}, {}};
+    }
+    void opened(const ring_view&) noexcept { taps.opened(); }
+    void closed(const ring_view&) noexcept { taps.closed(); }
+    /// Lets monitors be opened on this port, under the name that it has in `info`. When its rings have been made.
+    void offer_taps(context& ctx) { offer(ctx, taps, tx, rx, info); }
+
+protected:
+    void offer(context& ctx, tap_owner& to, std::vector<tx_ring_type>& senders, std::vector<rx_ring_type>& receivers,
+               const port_info& as) {
+        if (to) return;
+        std::vector<ring_base*> t, r;
+        for (auto& ring : senders) t.push_back(&ring);
+        for (auto& ring : receivers) r.push_back(&ring);
+        auto point = std::make_shared<tap_point>(std::move(t), std::move(r), as, memory);
+        ctx.keep("tap:" + as.name, point);
+        to.set(std::move(point));
     }
 };
 
@@ -126,9 +144,23 @@ struct host_port_state : port_state<TxBackend, RxBackend> {
     static constexpr bool has_host_rings = true;
     std::vector<tx_ring<TxBackend>> host_tx;
     std::vector<rx_ring<RxBackend>> host_rx;
+    tap_owner host_taps;
 
     [[nodiscard]] ring_view view(const port_spec& spec) const noexcept {
         return {spec, {this->tx.size(), this->rx.size()}, {host_tx.size(), host_rx.size()}};
+    }
+    void opened(const ring_view& v) noexcept {
+        if (!v.ring_range::empty()) this->taps.opened();
+        if (!v.host.empty()) host_taps.opened();
+    }
+    void closed(const ring_view& v) noexcept {
+        if (!v.ring_range::empty()) this->taps.closed();
+        if (!v.host.empty()) host_taps.closed();
+    }
+    /// Whichever parts are open.
+    void offer_taps(context& ctx, const port_info& host_info) {
+        if (!this->tx.empty()) port_state<TxBackend, RxBackend>::offer_taps(ctx);
+        if (!host_tx.empty()) this->offer(ctx, host_taps, host_tx, host_rx, host_info);
     }
 };
 
@@ -213,6 +245,7 @@ public:
     void close() noexcept {
         if (!state_) return;
         state_->claims.drop(&view_);
+        state_->closed(view_);
         state_.reset();
         view_ = {};
     }
@@ -223,6 +256,7 @@ protected:
     port_handle(std::shared_ptr<State> state, const port_spec& spec, const open_options& o)
         : state_(std::move(state)), view_(state_->view(spec)), no_tx_poll_(o.no_tx_poll), do_rx_poll_(o.do_rx_poll) {
         state_->claims.add(&view_, spec.exclusive || o.exclusive);
+        state_->opened(view_);
     }
 
     /// Whether one more open of an open port is allowed.

@@ -52,6 +52,8 @@ template <class B>
     }
 }
 
+class ring_taps;  // taps.hpp
+
 /// What tx and rx rings share: netmap's ring as the user sees it, and the private truth behind it. One thread at a
 /// time per ring. Two rings of one port may be two threads', so they share no cache line (nor a pair of lines, which is
 /// what is fetched): 3 times slower on a channel at batch 1 otherwise.
@@ -103,7 +105,12 @@ public:
     [[nodiscard]] live_counters& live() noexcept { return c_; }
     [[nodiscard]] const buffer_space& buffers() const noexcept { return bufs_; }
 
+    /// Where monitors are (taps.hpp), of which the port keeps hold; null as long as it never had one. By any thread.
+    void set_taps(ring_taps* t) noexcept { __atomic_store_n(&taps_, t, __ATOMIC_RELEASE); }  // P1
+
 protected:
+    [[nodiscard]] [[gnu::always_inline]] ring_taps* taps() const noexcept { return __atomic_load_n(&taps_, __ATOMIC_ACQUIRE); }  // C1
+
     /// The user's head if head and cur make sense; else the ring is put back to private truth and counted.
     [[nodiscard]] [[gnu::always_inline]] index_t prologue() noexcept {
         const index_t h = head();
@@ -139,6 +146,7 @@ protected:
     nm::slot* slots_;
     buffer_space bufs_;
     kring k_;
+    ring_taps* taps_ = nullptr;
     live_counters c_;
 };
 

@@ -9,6 +9,7 @@
 #include "nm/batch.hpp"
 #include "nm/concepts.hpp"
 #include "nm/ring_base.hpp"
+#include "nm/taps.hpp"
 
 namespace nm {
 
@@ -29,8 +30,8 @@ public:
         const index_t head = prologue();
         const index_t pushed = ring_distance(k_.hwcur, head, k_.num_slots);
         if (pushed != 0) push(head);
-        b_.publish(whole());
-        k_.hwtail = b_.reclaim(head, f);
+        publish();
+        reclaim(head, f);
         finish();
         return pushed;
     }
@@ -104,6 +105,37 @@ private:
         b_.hole(k_.hwcur, s);
     }
 
+    // A backend whose slots come back with the buffers they went out with, unread and unwritten, once they are sent.
+    [[nodiscard]] bool returns_frames() const noexcept {
+        if constexpr (requires { { b_.returns_frames() } noexcept -> std::same_as<bool>; }) return b_.returns_frames();
+        else return false;
+    }
+    [[gnu::always_inline]] void publish() noexcept {
+        const index_t end = whole();
+        if (taps() != nullptr) [[unlikely]]
+            show(end);
+        shown_ = end;
+        b_.publish(end);
+    }
+    [[gnu::always_inline]] void reclaim(index_t head, sync_flags f) noexcept {
+        k_.hwtail = b_.reclaim(head, f);
+        if (taps() != nullptr) [[unlikely]]
+            returned();
+    }
+    // Before frames go, monitors look at them: whole ones, since the last time.
+    [[gnu::noinline, gnu::cold]] void show(index_t end) noexcept {
+        if (ring_taps* t = taps(); t->live() && shown_ != end) t->show(look(), shown_, end, returns_frames());
+    }
+    [[nodiscard]] tapped_ring look() const noexcept {
+        if constexpr (may_take_indirect<B>) return {slots_, k_.num_slots, bufs_, b_.takes_indirect()};
+        else return {slots_, k_.num_slots, bufs_};
+    }
+    [[gnu::noinline, gnu::cold]] void returned() noexcept {
+        ring_taps* t = taps();
+        if (returns_frames() && t->live())
+            t->released(look(), k_.hwcur, ring_distance(k_.hwcur, k_.hwtail, k_.num_slots));
+    }
+
     // Where the last whole frame ends.
     [[nodiscard]] index_t whole() const noexcept {
         const index_t frags = chain_.frags;
@@ -112,6 +144,7 @@ private:
 
     B b_;
     chain_state chain_;
+    index_t shown_ = 0;  // where the last publication ended
 };
 
 /// A receive ring over backend B.
@@ -129,8 +162,11 @@ public:
     index_t rxsync() noexcept {
         const index_t head = prologue();
         if (head != k_.hwcur) take_back(head);
+        const index_t from = k_.hwtail;
         rx_batch<B> batch(*this, as_it_is{});
         const index_t n = batch.receive_all();
+        if (n != 0 && tapped()) [[unlikely]]
+            taps()->show(look(), from, k_.hwtail, true);
         if (stamps_ || (load_once(r_->flags) & nr_timestamp) != 0) stamp();
         return n;
     }
@@ -156,9 +192,34 @@ private:
     [[gnu::noinline]] void take_back(index_t head) noexcept {
         if (released_.call != nullptr) [[unlikely]]
             released_.call(released_.with, *this, head);
+        if (tapped()) [[unlikely]]
+            taps()->released(look(), k_.hwcur, ring_distance(k_.hwcur, head, k_.num_slots));
         rx_batch<B> batch(*this, as_it_is{});
         while (batch.at() != head) batch.give_user();
         batch.store_back();
+    }
+
+    // Before a fused loop: what the user released by hand has been taken back. Where monitors look, the loop does first what
+    // rxsync does, and then finds only what has been seen.
+    [[nodiscard]] [[gnu::always_inline]] rx_ring& visited() noexcept {
+        if (const index_t head = prologue(); head != k_.hwcur) [[unlikely]]
+            take_back(head);
+        if (taps() != nullptr) [[unlikely]]
+            arrive();
+        return *this;
+    }
+    [[nodiscard]] [[gnu::always_inline]] bool tapped() const noexcept {
+        const ring_taps* t = taps();
+        return t != nullptr && t->live();
+    }
+    [[nodiscard]] tapped_ring look() const noexcept { return {slots_, k_.num_slots, bufs_}; }
+    // The loop may move buffers on: what rxsync left for monitors to have at the time of release is copied now.
+    [[gnu::noinline, gnu::cold]] void arrive() noexcept {
+        if (!taps()->live()) return;
+        taps()->copy_kept(look());
+        const index_t from = k_.hwtail;
+        rx_batch<B> batch(*this, as_it_is{});
+        if (batch.receive_all() != 0) taps()->show(look(), from, k_.hwtail, false);
     }
 
     B b_;

@@ -46,6 +46,7 @@ public:
             ctx.keep(state->single ? one : key(spec.name), state);
             ctx.set_region_of(spec.identity(), state->memory);
         }
+        state->offer_taps(ctx, state->host_info);
         return netdev(std::move(state), spec, o);
     }
 

@@ -35,6 +35,8 @@ struct netdev_tx {
     [[nodiscard]] [[gnu::always_inline]] index_t reclaim(index_t, sync_flags) noexcept {
         return p.state != nullptr ? p.state->reclaim() : x.state->reclaim();
     }
+    /// AF_XDP's buffers come back in any order.
+    [[nodiscard]] bool returns_frames() const noexcept { return p.state != nullptr; }
     void cancel(index_t i, index_t k) noexcept {
         if (p.state != nullptr) p.cancel(i, k);
         else x.at.written = x.state->take_back(x.at);

@@ -15,6 +15,7 @@ struct null_tx {
     void cancel(index_t, index_t) noexcept {}
     void publish(index_t) noexcept {}
     [[nodiscard]] index_t reclaim(index_t hwcur, sync_flags) noexcept { return ring_prev(hwcur, num_slots); }
+    [[nodiscard]] static bool returns_frames() noexcept { return true; }
 };
 
 /// Never has anything.
@@ -43,7 +44,7 @@ struct null_state : port_state<null_tx, null_rx> {
 class null_port : public port_handle<null_state> {
 public:
     static constexpr const char* kind_name = "null ports (null:NAME)";
-    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return s.kind == port_kind::null; }
+    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return s.kind == port_kind::null && !s.monitor(); }
 
     [[nodiscard]] static result<null_port> open(context& ctx, const port_spec& spec, const open_options& o) {
         if (spec.mode != ring_mode::all && spec.mode != ring_mode::one)
@@ -55,7 +56,10 @@ public:
             auto made = create(ctx, spec, o);
             if (!made) return forward_error(made);
             state = *made;
-            if (!spec.name.empty()) ctx.keep(key, state);
+            if (!spec.name.empty()) {
+                ctx.keep(key, state);
+                state->offer_taps(ctx);
+            }
         }
         if (auto ok = may_share(*state, spec, o); !ok) return forward_error(ok);
         if (auto ok = has_ring(*state, spec); !ok) return forward_error(ok);

@@ -198,6 +198,7 @@ public:
             if (!made) return forward_error(made);
             core = *made;
             ctx.keep(key, core);
+            for (auto& e : core->ends) e.offer_taps(ctx);
         }
         pipe_end& end = core->ends[spec.pipe_slave ? 1 : 0];
         if (auto ok = may_share(end, spec, o); !ok) return forward_error(ok);

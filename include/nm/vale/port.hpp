@@ -121,6 +121,7 @@ public:
         if (!place) return forward_error(place);
         s->place = *place;
         ctx.keep(key(spec), s);
+        s->offer_taps(ctx);
         ctx.set_region_of(spec.identity(), *memory);
         for (auto& r : s->rx) r.set_timestamps(o.timestamps);
         return vale_port(std::move(s), spec, o);
