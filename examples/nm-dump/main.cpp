@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// needs: fmt
+#include <cerrno>
+#include <fcntl.h>
+#include <map>
+#include <memory>
+
+#include "common/peer.hpp"
+#include "dump.hpp"
+#include "passage.hpp"
+
+#include "nm/version.hpp"
+
+namespace {
+
+using namespace nm_dump;
+
+/// The run comes last: it ends the thread before anything that it uses goes.
+struct job {
+    explicit job(settings settled) : s(std::move(settled)) {}
+
+    settings s;
+    nm::context ctx;
+    std::map<std::string, passage> passages;  ///< of interfaces that are watched, by name
+    std::unique_ptr<tool::peer> feeder, drain;
+    std::vector<source> sources;
+    nm::base::unique_fd file;
+    std::optional<pcapng_writer> out;
+    tool::run run;
+};
+
+/// A monitor sees a port of this program, and alone this program has none but those of --feed and --drain. An interface can
+/// be taken, and its host kept connected meanwhile.
+[[nodiscard]] nm::result<any_port> open_parent_too(job& j, const std::string& name, const nm::port_spec& spec, const nm::error& why) {
+    if (spec.kind != nm::port_kind::netdev)
+        throw tool::run_error(name + ": " + why.text + ": with --feed or --drain here, or by a monitor in the program that has it");
+    if (!j.passages.contains(spec.name)) {
+        const auto& p = j.passages.try_emplace(spec.name, j.ctx, spec.name).first->second;
+        tool::print_err(fmt::format("netmap:{}: {}{}; joined with the host's stack\n", spec.name, p.info().mode,
+                                    p.info().reason.empty() ? "" : " (" + p.info().reason + ")"));
+    }
+    return nm::try_open<nm::all_ports>(j.ctx, name);
+}
+
+void open_source(job& j, const std::string& name) {
+    const nm::port_spec spec = tool::spec_of(name);
+    auto port = nm::try_open<nm::all_ports>(j.ctx, name);
+    if (!port && spec.monitor() && port.error().code.value() == ENOENT) port = open_parent_too(j, name, spec, port.error());
+    if (!port) throw tool::run_error(port.error().text);
+    const nm::port_info& i = std::visit([](auto& p) -> const nm::port_info& { return p.info(); }, *port);
+    tool::print_err(fmt::format("{}: {}{}; {} rx rings of {} slots\n", name, i.mode, i.reason.empty() ? "" : " (" + i.reason + ")",
+                                i.rx_rings, i.rx_slots));
+    if (!i.advice.empty()) tool::print_err(fmt::format("{}: what would make a faster mode safe: {}\n", name, i.advice));
+    j.sources.push_back({name, std::move(*port)});
+}
+
+void open_file(job& j) {
+    const settings& s = j.s;
+    if (s.file.empty()) return;
+    int fd = 1;
+    if (!s.to_stdout()) {
+        j.file.reset(::open(s.file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+        if (!j.file) throw tool::run_error("-w: cannot write to \"" + s.file + "\": " + nm::base::errno_text(errno));
+        fd = j.file.get();
+    }
+    j.out.emplace(fd, s.to_stdout() ? "standard output" : "\"" + s.file + "\"");
+    j.out->section("nm-dump (nm " NM_VERSION_STRING ")");
+    for (auto& from : j.sources) {
+        const nm::port_info& i = std::visit([](auto& p) -> const nm::port_info& { return p.info(); }, from.port);
+        from.interface = j.out->interface(from.name, i.mode + (i.reason.empty() ? "" : ": " + i.reason), s.snaplen);
+    }
+    j.out->flush();  // a reader of a pipe begins at once
+}
+
+[[nodiscard]] std::uint64_t dropped(source& from) {
+    return std::visit([](auto& p) { return p.rx_stats().dropped(); }, from.port);
+}
+
+[[nodiscard]] std::string summary_text(job& j, double seconds, const std::vector<tool::outcome>& outcomes) {
+    std::string out;
+    for (auto& from : j.sources) {
+        const nm::counters c = std::visit([](auto& p) { return p.rx_stats(); }, from.port);
+        out += fmt::format("{}: {} packets, {} bytes in {:.2f} seconds; {} dropped{}{}\n", from.name, from.packets, from.bytes, seconds,
+                           c.dropped(), c.dropped() != 0 ? " (" + tool::drops_text(c) + ")" : "",
+                           from.filtered != 0 ? fmt::format("; {} not wanted by the filter", from.filtered) : "");
+    }
+    for (const auto& o : outcomes) out += fmt::format("Expected {}: {}\n", o.what, o.met ? "met" : "NOT MET");
+    return out;
+}
+
+[[nodiscard]] std::string summary_json(job& j, double seconds, std::uint64_t packets, const std::vector<tool::outcome>& outcomes) {
+    std::string list;
+    for (auto& from : j.sources) {
+        const nm::counters c = std::visit([](auto& p) { return p.rx_stats(); }, from.port);
+        const nm::port_info& i = std::visit([](auto& p) -> const nm::port_info& { return p.info(); }, from.port);
+        list += (list.empty() ? "" : ", ") + tool::json()
+                                                 .add("name", from.name)
+                                                 .add("mode", i.mode)
+                                                 .add("packets", from.packets)
+                                                 .add("bytes", from.bytes)
+                                                 .add("filtered", from.filtered)
+                                                 .add("dropped", c.dropped())
+                                                 .add("drops", tool::drops_json(c))
+                                                 .text();
+    }
+    return tool::json()
+        .add("type", "summary")
+        .add("seconds", seconds)
+        .add("packets", packets)
+        .raw("ports", "[" + list + "]")
+        .raw("expectations", tool::to_json(outcomes))
+        .text();
+}
+
+[[nodiscard]] int run(settings settled) {
+    job j(std::move(settled));
+    const settings& s = j.s;
+    (void)filter(s.filter);  // a usage error, before anything is opened
+    std::optional<tool::any_port> feed, drain;
+    if (!s.feed.empty()) feed = tool::open_port(j.ctx, s.feed, {}, {});
+    if (!s.drain.empty()) drain = tool::open_port(j.ctx, s.drain, {}, {});
+    for (const auto& name : s.ports) open_source(j, name);
+    open_file(j);
+    // Nothing moves before somebody looks.
+    if (drain) j.drain = std::make_unique<tool::peer>(std::move(*drain), tool::peer_role::drain, 60);
+    if (feed) j.feeder = std::make_unique<tool::peer>(std::move(*feed), tool::peer_role::feed, 60);
+
+    for (auto& [name, p] : j.passages) j.run.start([&j, &p = p] { p.work(j.run); });
+
+    const std::uint64_t began = wall_ns();
+    dump d(j.run, s, j.sources, j.out);
+    j.run.start([&j, &d] {
+        d.work();
+        j.run.stop();
+    });
+    j.run.watch(1'000'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [] {});
+    const std::uint64_t ended = wall_ns();
+    if (j.feeder) j.feeder->stop();
+    if (j.drain) j.drain->stop();
+
+    const double seconds = static_cast<double>(ended - began) / 1e9;
+    std::uint64_t lost = 0;
+    for (auto& from : j.sources) lost += dropped(from);
+    const auto outcomes = tool::judge(s.expect, d.packets() + lost, lost, seconds > 0 ? static_cast<double>(d.packets()) / seconds : 0);
+    const std::string text = summary_text(j, seconds, outcomes);
+    if (s.json || s.to_stdout()) tool::print_err(text);
+    else tool::print_out(text);
+    if (s.json) tool::print_out(summary_json(j, seconds, d.packets(), outcomes) + "\n");
+    j.run.rethrow();
+    if (j.out) {
+        for (auto& from : j.sources)
+            j.out->interface_statistics(from.interface, {began, ended, from.packets + from.filtered + dropped(from), dropped(from)});
+        j.out->flush();
+    }
+    for (const auto& one : outcomes)
+        if (!one.met) return tool::exit_expectation;
+    return tool::exit_ok;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return tool::guarded_main("nm-dump", [&]() -> int {
+        settings s;
+        tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
+        if (s.help) {
+            tool::print_out(
+                "usage: nm-dump -i PORT/rt [-w FILE|-] [OPTIONS]\n"
+                "Shows or writes down what passes on a port of nm. A monitor (PORT/r, /t, /rt) is not in the port's way.\n\n" +
+                tool::help_text(option_table()) +
+                "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
+                "  nm-dump -i 'netmap:p{1/t' --feed 'netmap:p{1' --drain 'netmap:p}1' -c 1000 -w - | tshark -r -\n");
+            return tool::exit_ok;
+        }
+        if (s.version) {
+            tool::print_out(fmt::format("nm-dump (nm {}); ports: {}; {}\n", NM_VERSION_STRING, nm::all_ports::kinds(), filter::support()));
+            return tool::exit_ok;
+        }
+        settle(s);
+        return run(std::move(s));
+    });
+}
