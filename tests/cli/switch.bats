@@ -144,3 +144,64 @@ PY
     go --help
     ends 0 "usage: switch -i PORT"
 }
+
+@test "three namespaces, one of them the switch's own: everybody reaches everybody" {
+    needs_namespaces
+    start_switch -i m0 -i netmap:m1 -h h0 --json -T 500
+    grep -q "netmap:m0: af_packet" err
+    grep -q "netmap:h0^: host" err
+    reaches 0 10.79.0.2 10.79.0.3 10.79.0.100 fd00:79::2 fd00:79::3 fd00:79::100
+    reaches 1 10.79.0.3 10.79.0.100 fd00:79::100
+    reaches 2 10.79.0.100 fd00:79::100
+    reaches w 10.79.0.1 10.79.0.2 10.79.0.3 fd00:79::3
+    [ "$(transfer 0 10.79.0.2 1)" -gt 1000000 ]
+    [ "$(transfer 0 10.79.0.100 w)" -gt 1000000 ]
+    [ "$(transfer w 10.79.0.3 2)" -gt 1000000 ]
+    stop_switch
+    json out 'd["type"] == "summary" and d["conserved"] and all(p["conserved"] for p in d["ports"])'
+    json out '[p["name"] for p in d["ports"]] == ["m0", "m1", "h0", "h0^"]'
+    json out 'all(p["rx"]["frames"] > 100 and p["tx"]["frames"] > 100 and p["tx"]["unsent"] == 0 for p in d["ports"])'
+    json out 'd["switch"]["accepted"] + d["switch"]["replicas"] == d["switch"]["delivered"] + d["switch"]["dropped"]'
+    json out 'd["switch"]["stations"] >= 4 and d["switch"]["replicas"] > 0'
+    # Few frames went to all: the others had been learnt.
+    json out 'sum(p["to_switch"]["floods"] for p in d["ports"]) < d["switch"]["accepted"] / 4'
+    json out 'any(l["type"] == "interval" and l["ports"][0]["rx_pps"] > 0 for l in lines)'
+    nothing_left
+}
+
+@test "kill -9 leaves nothing, and the host has its interface back" {
+    needs_namespaces
+    start_switch -i m0 -h h0
+    reaches 0 10.79.0.100 10.79.0.3
+    kill -9 $pid
+    pid=
+    nothing_left
+    reaches 2 10.79.0.100
+    run in_ns 0 ping -q -c 1 -W 1 10.79.0.100
+    ends 1 "100% packet loss"
+}
+
+@test "a member that goes leaves the others running" {
+    needs_namespaces
+    ip link add m9 netns ${ns}w type veth peer name s9 netns ${ns}2
+    ip -n ${ns}w link set m9 up
+    ip -n ${ns}2 link set s9 up
+    start_switch -i m0 -i m1 -i m9
+    reaches 0 10.79.0.2
+    ip -n ${ns}w link del m9
+    local i
+    for i in $(seq 40); do
+        grep -q "m9 is gone" err && break
+        sleep 0.05
+    done
+    grep -q "m9 is gone; close the port; it leaves the switch" err
+    ip -n ${ns}w link set m1 down
+    sleep 0.2
+    ip -n ${ns}w link set m1 up
+    run in_ns 0 ping -q -c 3 -i 0.2 -W 2 10.79.0.2
+    reaches 0 10.79.0.2
+    stop_switch TERM
+    grep -q "^m9 .*" out
+    grep -q "^vale0: .*: conserved" out
+    nothing_left
+}
