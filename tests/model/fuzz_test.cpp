@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // The fuzzers' targets with fixed seeds: valid inputs, then some with one or a few things broken, since what is random from
 // the start never passes the first check. tests/fuzz goes on from here with coverage.
+#include "fuzz/switch_target.hpp"
 #include "fuzz/targets.hpp"
 
 #include <gtest/gtest.h>
@@ -117,6 +118,33 @@ TEST(fuzz, virtio_net_headers_and_segments) {
     }
     EXPECT_GT(good, 1'000U);
     EXPECT_GT(fragmented, 500U);
+}
+
+// Every pair of ports with and without headers: valid frames in one slot and in many, then broken ones.
+TEST(fuzz, headers_on_a_switch) {
+    std::mt19937 random(22);
+    nm::test::switch_under_test sw;
+    for (int i = 0; i < 4'000; ++i) {
+        bytes in(3);
+        for (auto& b : in) b = static_cast<std::uint8_t>(random());
+        const bytes frame = large(random);
+        in.insert(in.end(), frame.begin(), frame.end());
+        if (random() % 4 == 0) in[3] = 1, in[4] = 0;              // only the checksum
+        if (random() % 6 == 0) std::fill_n(in.begin() + 3, 10, 0);  // nothing
+        ASSERT_EQ(nm::test::fuzz_switch(sw, in), "") << "valid, " << i;
+        for (auto n = 1 + random() % 3; n != 0; --n) switch (random() % 3) {
+                case 0: in[random() % 13] = static_cast<std::uint8_t>(random()); break;
+                case 1: in[random() % std::min<std::size_t>(in.size(), 110)] ^= static_cast<std::uint8_t>(1U << random() % 8); break;
+                default: in.resize(13 + random() % std::min<std::size_t>(in.size(), 150));
+            }
+        ASSERT_EQ(nm::test::fuzz_switch(sw, in), "") << "broken, " << i;
+    }
+    const auto s = sw.stats();
+    EXPECT_GT(s.delivered, 20'000U);
+    EXPECT_GT(s.drops[static_cast<std::size_t>(nm::cause::bad_hdr)], 300U);
+    EXPECT_GT(s.drops[static_cast<std::size_t>(nm::cause::bad_len)], 50U);
+    EXPECT_GT(s.drops[static_cast<std::size_t>(nm::cause::bad_chain)], 100U);
+    EXPECT_GT(s.drops[static_cast<std::size_t>(nm::cause::full)], 100U);
 }
 
 }  // namespace

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Frames of several slots, addresses and virtio-net headers on a switch, against a reference that takes bytes one by one
-// (fuzz/targets.hpp).
+// Frames of several slots on a switch.
 #include "nm/vale/odd.hpp"
 
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstring>
 #include <deque>
 #include <map>
 #include <random>
@@ -14,116 +12,13 @@
 #include <thread>
 #include <vector>
 
-#include "fuzz/targets.hpp"
-#include "nm/nm.hpp"
+#include "support/vale_frames.hpp"
 
 namespace {
 
 using nm::cause;
 using nm::index_t;
-using nm::test::bytes;
-using nm::vale::destination;
-using nm::vale::header;
-using nm::vale::packet;
-using nm::vale::vale_switch;
-
-/// The first byte says where to: a port's number, 255 for all.
-struct by_byte {
-    destination operator()(const packet& p) const noexcept {
-        return p.data[0] == 255 ? destination::to_all() : destination::to(p.data[0]);
-    }
-};
-using test_switch = vale_switch<by_byte>;
-
-void expect_conserved(test_switch& sw) {
-    const auto s = sw.stats();
-    EXPECT_TRUE(s.conserved()) << s.accepted << " + " << s.replicas << " != " << s.delivered << " + " << s.dropped();
-}
-
-nm::open_options with(std::uint32_t buf_size, unsigned slots = 1024) {
-    nm::region_options r;
-    r.bufs = 2 * slots + 2;
-    r.buf_size = buf_size;
-    r.meta_bytes = 1U << 20U;
-    nm::open_options o;
-    o.memory = *nm::region::create(r);
-    o.tx_slots = slots;
-    return o;
-}
-
-/// A frame of so many bytes to that port.
-bytes frame_to(std::uint8_t to, std::size_t len, unsigned seed = 1) {
-    bytes f(len);
-    for (std::size_t i = 0; i < len; ++i) f[i] = static_cast<std::uint8_t>(i * 7 + seed);
-    if (len != 0) f[0] = to;
-    return f;
-}
-std::vector<bytes> pieces_of(const bytes& f, const std::vector<std::size_t>& lens) {
-    std::vector<bytes> pieces;
-    std::size_t at = 0;
-    for (const auto n : lens) {
-        pieces.emplace_back(f.begin() + static_cast<long>(at), f.begin() + static_cast<long>(std::min(at + n, f.size())));
-        at += pieces.back().size();
-    }
-    if (at < f.size()) pieces.emplace_back(f.begin() + static_cast<long>(at), f.end());
-    return pieces;
-}
-
-/// Queues a frame slot per slot, without sync.
-void queue(nm::vale_port& p, const std::vector<bytes>& pieces, const nm::vnet_hdr* in_slot = nullptr) {
-    auto& r = p.tx();
-    for (std::size_t k = 0; k < pieces.size(); ++k) {
-        auto& s = r.slot();
-        std::memcpy(r.buf(s), pieces[k].data(), pieces[k].size());
-        s.len = static_cast<std::uint16_t>(pieces[k].size());
-        s.flags = k + 1 < pieces.size() ? nm::ns_morefrag : std::uint16_t{0};
-        s.ptr = 0;
-        if (k == 0 && in_slot != nullptr) s.flags |= nm::ns_vnet, s.ptr = nm::pack(*in_slot);
-        r.advance();
-    }
-}
-void send(nm::vale_port& p, const std::vector<bytes>& pieces, const nm::vnet_hdr* in_slot = nullptr) {
-    queue(p, pieces, in_slot);
-    p.tx().txsync();
-}
-
-struct received {
-    bytes data;
-    std::vector<std::size_t> lens;
-    bool vnet = false;
-    nm::vnet_hdr head{};
-};
-/// What has arrived, with netmap's flags checked. Holes are skipped.
-std::vector<received> receive(nm::vale_port& p) {
-    auto& r = p.rx();
-    r.rxsync();
-    std::vector<received> all;
-    received now;
-    unsigned expected = 0;
-    for (; r.head() != r.tail(); r.advance()) {
-        const nm::slot s = r.slot();
-        if (s.len == 0) {
-            EXPECT_TRUE(now.lens.empty()) << "a hole within a frame";
-            continue;
-        }
-        if (now.lens.empty()) {
-            // A plain frame on the fast path has no count.
-            expected = ns_rfrags(s) == 0 ? 1 : ns_rfrags(s);
-            if ((s.flags & nm::ns_vnet) != 0) now.vnet = true, now.head = nm::unpack(s.ptr);
-        } else {
-            EXPECT_EQ(ns_rfrags(s), expected);
-            EXPECT_EQ(s.flags & nm::ns_vnet, 0);
-        }
-        EXPECT_EQ((s.flags & nm::ns_morefrag) != 0, expected > 1) << "NS_RFRAGS > 1 has NS_MOREFRAG";
-        now.data.insert(now.data.end(), r.buf(s), r.buf(s) + s.len);
-        now.lens.push_back(s.len);
-        if (--expected == 0) all.push_back(std::exchange(now, {}));
-    }
-    r.rxsync();  // gives back
-    EXPECT_TRUE(now.lens.empty()) << "half a frame";
-    return all;
-}
-using sizes = std::vector<std::size_t>;
+using namespace nm::test;
 
 TEST(ValeChains, ArriveSlotPerSlotAcrossTheRingsEnd) {
     for (const std::uint32_t size : {2112U, 4096U, 256U}) {
