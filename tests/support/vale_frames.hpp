@@ -46,10 +46,12 @@ inline bytes frame_to(std::uint8_t to, std::size_t len, unsigned seed = 1) {
     if (len != 0) f[0] = to;
     return f;
 }
+/// Cut into pieces of these lengths, as far as it goes, and one more for the rest.
 inline std::vector<bytes> pieces_of(const bytes& f, const std::vector<std::size_t>& lens) {
     std::vector<bytes> pieces;
     std::size_t at = 0;
     for (const auto n : lens) {
+        if (at == f.size()) break;
         pieces.emplace_back(f.begin() + static_cast<long>(at), f.begin() + static_cast<long>(std::min(at + n, f.size())));
         at += pieces.back().size();
     }
