@@ -50,8 +50,9 @@ struct port_info {
     std::uint32_t buf_size = 0;
 };
 
-/// Events, as a bit mask: what a wait asks for and what it found.
-enum class events : unsigned { none = 0, rx = 1, tx = 2, error = 4 };
+/// Events, as a bit mask: what a wait asks for and what it found. `unsent` is for arm(): frames that were accepted, and that the
+/// kernel had no room for, can go on with the next txsync.
+enum class events : unsigned { none = 0, rx = 1, tx = 2, error = 4, unsent = 8 };
 [[nodiscard]] constexpr events operator|(events a, events b) noexcept {
     return static_cast<events>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
 }

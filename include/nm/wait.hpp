@@ -65,7 +65,8 @@ template <class... Ports>
             if (passed >= timeout.count()) return found;
             ms = static_cast<int>(std::min<std::int64_t>(timeout.count() - passed, 1'000'000'000));
         }
-        (w.port.arm(w.wanted), ...);
+        // What the syncs above could not push may be pushed when there is room.
+        (w.port.arm(w.port.no_tx_poll() ? w.wanted : w.wanted | events::unsent), ...);
         std::array<pollfd, sizeof...(Ports)> fds{pollfd{w.port.fd(), POLLIN, 0}...};
         if (::poll(fds.data(), fds.size(), ms) < 0 && errno == EINTR) return found;
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <list>
 #include <poll.h>
 #include <stdexcept>
@@ -416,6 +417,38 @@ TEST_F(vale_scenario, a_storm_is_counted_and_the_others_go_on) {
             EXPECT_GT(p.rx.dropped(cause::full), 0U);
         }
     expect_conserved(s);
+}
+
+TEST_F(vale_scenario, a_member_that_the_kernel_had_no_room_for_is_woken_when_there_is) {
+    // What side 0 gets waits there at ten megabytes a second, and is our socket's until it is through.
+    const std::string slow = "ip link add slow type ifb && ip link set slow up && tc qdisc add dev slow root tbf rate 80mbit burst 100kb limit 100mb && "
+                             "tc qdisc add dev p0 ingress && tc filter add dev p0 parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev slow";
+    if (far[0].run("sh -c '" + slow + "'") != 0) GTEST_SKIP() << "this kernel has no ifb, tbf, u32 or mirred";
+    context ctx;
+    vale_switch<> sw(ctx, "vale0");
+    auto sender = sw.new_port("sender");
+    auto m = std::move(sw.attach<netdev>("v0")[0]);
+    const auto unsent = [&m] { return m.port().tx_stats().frames - m.port().tx_stats().dropped() - m.port().kernel_counters()->tx_packets; };
+    std::uint64_t sent = 0;
+    for (int i = 0; i < 1000 && unsent() == 0; ++i) {
+        sent += generate(sender.tx(), 64, [](frame& f) noexcept {
+            std::memset(f.data(), 0xff, 1500);
+            f.data()[6] = 2;
+            f.resize(1500);
+        });
+        m.poll();
+    }
+    ASSERT_GT(unsent(), 0U) << "after " << sent << " frames";
+    unsigned sleeps = 0;
+    for (; unsent() != 0 && sleeps < 100; ++sleeps) {
+        ASSERT_TRUE(m.wait(std::chrono::seconds(5))) << "asleep with " << unsent() << " frames to send";
+        m.poll();
+    }
+    EXPECT_EQ(unsent(), 0U);
+    EXPECT_LT(sleeps, 100U) << "it was woken for nothing";
+    EXPECT_EQ(m.port().tx_stats().frames, sent);
+    EXPECT_EQ(m.port().tx_stats().dropped(), 0U);
+    EXPECT_TRUE(sw.stats().conserved());
 }
 
 }  // namespace

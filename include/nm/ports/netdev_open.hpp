@@ -304,7 +304,10 @@ inline void netdev_state::set_transparent(bool all) {
 }
 
 inline void netdev_state::arm(events e, const ring_view& v) noexcept {
-    const auto look = [&](packet_rings& p, rx_ring_type& r) {
+    const auto waits = [&](const std::unique_ptr<packet_rings>& p) {
+        return p && any(e & (events::tx | events::unsent)) && p->tx.sent != p->tx.published;
+    };
+    const auto look = [&](packet_rings& p, rx_ring_type& r, bool unsent) {
         bool ready = false;
         if (any(e & events::rx)) {
             p.rx.dry = false;
@@ -312,7 +315,7 @@ inline void netdev_state::arm(events e, const ring_view& v) noexcept {
             p.rx.dry = false;
         }
         pollfd room{p.tx.socket, POLLOUT, 0};
-        return ready || (any(e & events::tx) && p.tx.sent != p.tx.published && ::poll(&room, 1, 0) == 1);
+        return ready || (unsent && ::poll(&room, 1, 0) == 1);
     };
     const auto visible = [&](const auto& txs, const auto& rxs) {
         bool ready = false;
@@ -320,16 +323,21 @@ inline void netdev_state::arm(events e, const ring_view& v) noexcept {
         for (const auto& t : txs) ready |= any(e & events::tx) && !t.empty();
         return ready;
     };
-    if (!v.ring_range::empty())
-        own_sleeper_.arm(e, [&]() noexcept {
+    if (!v.ring_range::empty()) {
+        const bool unsent = waits(packet_rings_);
+        own_sleeper_.arm(unsent ? e | events::tx : e, [&]() noexcept {
             bool ready = visible(tx, rx);
-            if (packet_rings_) return look(*packet_rings_, rx[0]) || ready;
+            if (packet_rings_) return look(*packet_rings_, rx[0], unsent) || ready;
             for (auto& r : rx) ready |= any(e & events::rx) && r.backend().ready(r.truth().hwtail);
             for (auto& t : xdp_tx_) ready |= any(e & events::tx) && t->freed();
             return ready;
         });
-    if (!v.host.empty())
-        host_sleeper_.arm(e, [&]() noexcept { return look(*host_rings_, host_rx[0]) || visible(host_tx, host_rx); });
+    }
+    if (!v.host.empty()) {
+        const bool unsent = waits(host_rings_);
+        host_sleeper_.arm(unsent ? e | events::tx : e,
+                          [&]() noexcept { return look(*host_rings_, host_rx[0], unsent) || visible(host_tx, host_rx); });
+    }
 }
 
 inline void netdev_state::read_kernel_drops(const ring_view& v) noexcept {

@@ -33,7 +33,7 @@ public:
             (void)here_.rx(i).rxsync();
             stuck |= !here_.rx(i).empty() && port_.tx(i % port_.num_tx_rings()).empty();
         }
-        port_.arm(stuck ? events::rx | events::tx : events::rx);
+        port_.arm((stuck ? events::rx | events::tx : events::rx) | events::unsent);
         here_.arm(stuck ? events::none : events::rx);
     }
     /// Sleeps until poll() has something to do, at most `timeout`; negative: no limit. False on a timeout, a signal or when
