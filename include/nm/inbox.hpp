@@ -61,15 +61,16 @@ public:
         id_ = id;
     }
 
-    /// No more leases; returns when those that are out have been completed.
+    /// No more leases; returns when those that are out have been completed. Wakes the reader: he may find out why.
     void close() noexcept {
         std::unique_lock guard(lock_);
-        id_ = closed;
+        const bool was_open = std::exchange(id_, closed) != closed;
         while (reserved_ != oldest_) {
             guard.unlock();
             ::sched_yield();
             guard.lock();
         }
+        if (was_open) link_->rx_sleeps.wake(reader_, asymmetric_);
     }
 
     /// Up to `want` free slots. None when the ring is full, or when `id` is not what it was opened with (then `gone`). One

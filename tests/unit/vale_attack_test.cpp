@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What somebody who means ill, or who is unlucky, may do to a switch.
+#include "nm/vale/switch.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "nm/nm.hpp"
+
+namespace {
+
+using nm::cause;
+using nm::index_t;
+using nm::vale::destination;
+using nm::vale::packet;
+using nm::vale::vale_switch;
+
+/// The first byte says where to, whatever it is; 255 with a second byte of 1 is for all.
+struct by_byte {
+    destination operator()(const packet& p) const noexcept {
+        if (p.data[0] == 255 && p.data[1] == 1) return destination::to_all();
+        if (p.data[1] == 2) return destination::to(p.data[0], p.data[2]);
+        return destination::to(p.data[0]);
+    }
+};
+
+template <class L>
+void expect_conserved(vale_switch<L>& sw) {
+    const auto s = sw.stats();
+    EXPECT_TRUE(s.conserved()) << s.accepted << " + " << s.replicas << " != " << s.delivered << " + " << s.dropped();
+}
+
+struct order {
+    std::uint8_t to, how;
+    std::uint8_t ring = 0;
+};
+constexpr order all{255, 1};
+
+/// One batch; each frame's number is its place in it, plus `number`.
+template <class P>
+void send(P& from, const std::vector<order>& frames, std::uint32_t number = 0, index_t ring = 0) {
+    std::size_t k = 0;
+    nm::generate(from.tx(ring), static_cast<index_t>(frames.size()), [&](nm::frame& f) noexcept {
+        std::memset(f.data(), 0, 64);
+        f.data()[0] = frames[k].to;
+        f.data()[1] = frames[k].how;
+        f.data()[2] = frames[k].ring;
+        std::memcpy(f.data() + 16, &number, 4);
+        ++number;
+        ++k;
+        f.resize(60);
+    });
+}
+using numbers = std::vector<std::uint32_t>;
+template <class P>
+numbers receive(P& p, index_t ring = 0) {
+    numbers got;
+    nm::drain(p.rx(ring), 20000, [&](nm::frame& f) noexcept {
+        std::uint32_t n = 0;
+        std::memcpy(&n, f.data() + 16, 4);
+        got.push_back(n);
+    });
+    return got;
+}
+
+TEST(ValeAttack, DetachWakesWhoSleeps) {
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0");
+    auto a = sw.new_port("a");
+    std::atomic<bool> sleeps{false};
+    nm::events found{};
+    std::chrono::steady_clock::duration slept{};
+    std::thread reader([&] {
+        sleeps = true;
+        const auto start = std::chrono::steady_clock::now();
+        found = nm::wait(a, nm::events::rx, std::chrono::seconds(15));
+        slept = std::chrono::steady_clock::now() - start;
+    });
+    while (!sleeps || a.state().links[0].rx_sleeps.state != nm::sleep_word::asleep) std::this_thread::yield();
+    ASSERT_TRUE(sw.detach("a"));
+    reader.join();
+    EXPECT_EQ(found, nm::events::error);
+    EXPECT_LT(slept, std::chrono::seconds(10)) << "woken, not timed out";
+}
+
+}  // namespace
