@@ -94,4 +94,16 @@ TEST(ValeAttack, DetachWakesWhoSleeps) {
     EXPECT_LT(slept, std::chrono::seconds(10)) << "woken, not timed out";
 }
 
+// 254 and 255 are no ports.
+TEST(ValeAttack, ALookupThatNamesNoPort) {
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0");
+    auto a = sw.new_port("a"), b = sw.new_port("b");
+    for (unsigned to = 0; to < 256; ++to) send(a, {{static_cast<std::uint8_t>(to), 0}}, to);
+    const auto got = receive(b);
+    EXPECT_EQ(got.size(), 1U + 252U) << "its own, and what goes to nobody who is there; not 0, 254 and 255";
+    EXPECT_EQ(a.tx_stats().dropped(cause::no_dst), 3U);
+    expect_conserved(sw);
+}
+
 }  // namespace

@@ -62,11 +62,12 @@ public:
     [[nodiscard]] constexpr port_number port() const noexcept { return static_cast<port_number>(what_); }
     [[nodiscard]] constexpr std::uint16_t ring() const noexcept { return ring_; }
     [[nodiscard]] constexpr const port_set* ports() const noexcept { return set_; }
-    [[nodiscard]] constexpr cause why() const noexcept { return static_cast<cause>(what_ - drop_); }
+    /// A number that no port can have is a destination too: nobody.
+    [[nodiscard]] constexpr cause why() const noexcept { return what_ >= drop_ ? static_cast<cause>(what_ - drop_) : cause::no_dst; }
     static constexpr std::uint16_t same_ring = 0xffff;
 
 private:
-    static constexpr std::uint16_t flood_ = 254, drop_ = 256;
+    static constexpr std::uint16_t flood_ = 256, drop_ = 257;
     constexpr destination(std::uint16_t what, std::uint16_t ring, const port_set* set) noexcept
         : what_(what), ring_(ring), set_(set) {}
     std::uint16_t what_;
