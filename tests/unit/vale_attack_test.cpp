@@ -106,4 +106,25 @@ TEST(ValeAttack, ALookupThatNamesNoPort) {
     expect_conserved(sw);
 }
 
+// What comes by one ring and goes to one ring stays in order, by whatever ring numbers that one was named.
+TEST(ValeAttack, FewerRingsThanWereNamedKeepTheOrder) {
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0");
+    nm::open_options four, two;
+    four.tx_rings = 4;
+    two.tx_rings = 2;
+    auto a = sw.new_port("a", four), b = sw.new_port("b"), c = sw.new_port("c", two);
+    send(a, {{1, 0}, all, {1, 0}, {2, 0}, all, {2, 0}}, 0, 3);
+    EXPECT_EQ(receive(b), (numbers{0, 1, 2, 4}));
+    EXPECT_EQ(receive(c, 0), (numbers{1, 4}));
+    EXPECT_EQ(receive(c, 1), (numbers{3, 5}));
+    send(a, {{1, 0}, all, {1, 0}, {2, 0}, all, {2, 0}}, 0, 2);
+    EXPECT_EQ(receive(c, 0), (numbers{1, 3, 4, 5}));
+    receive(b);
+    send(a, {{2, 2, 0}, {2, 2, 2}, {2, 2, 1}, {2, 2, 15}, {2, 2, 0}, {2, 2, 3}});
+    EXPECT_EQ(receive(c, 0), (numbers{0, 1, 4}));
+    EXPECT_EQ(receive(c, 1), (numbers{2, 3, 5}));
+    expect_conserved(sw);
+}
+
 }  // namespace

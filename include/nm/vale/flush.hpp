@@ -82,8 +82,16 @@ template <class L>
     return b.num_decided == slots && any == all && !b.odd;
 }
 
+/// The key with the ring's number as the port has it. For ports that are here.
+[[nodiscard]] [[gnu::always_inline]] inline std::uint32_t folded(const switch_core& sw, std::uint32_t key) noexcept {
+    if (key >> 8U == 0) [[likely]]
+        return key;
+    const auto port = static_cast<port_number>(key & 0xffU);
+    return classified::key(port, (key >> 8U) % sw.at(port)->rings.load(std::memory_order_relaxed));
+}
+
 /// What was decided, into buckets. No branch depends on where frames go. Checked: what goes to a port that has left (a
-/// stale entry of a table) is flooded.
+/// stale entry of a table) is flooded, and keys that mean the same receive ring become one, which keeps its order.
 template <bool Checked>
 [[gnu::always_inline]] inline void sort(const switch_core& sw, source& s) noexcept {
     classified& b = *s.work;
@@ -94,9 +102,10 @@ template <bool Checked>
     index_t touched = 0;
     b.num_flooded = 0;
     for (index_t j = 0; j < n; ++j) {
-        const decision d = decided[j];
+        decision d = decided[j];
         const bool stale = Checked && d.key != classified::flood && !sw.live().test(static_cast<port_number>(d.key & 0xff));
         if (stale) b.sets[j] = nullptr;
+        else if (Checked && d.key != classified::flood) d.key = static_cast<std::uint16_t>(folded(sw, d.key));
         if (d.key == classified::flood || stale) [[unlikely]] {
             b.flooded[b.num_flooded++] = static_cast<std::uint16_t>(j);
             continue;
@@ -276,7 +285,7 @@ template <class Frames>
     classified& b = *s.work;
     sort<false>(sw, s);
     for (index_t t = 0; t < b.num_touched; ++t)
-        if (!sw.live().test(static_cast<port_number>(b.touched[t] & 0xff))) [[unlikely]] {
+        if (!sw.live().test(static_cast<port_number>(b.touched[t] & 0xff)) || folded(sw, b.touched[t]) != b.touched[t]) [[unlikely]] {
             for (t = 0; t < b.num_touched; ++t) b.clear(b.touched[t]);
             sort<true>(sw, s);
             break;
