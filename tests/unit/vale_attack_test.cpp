@@ -127,4 +127,36 @@ TEST(ValeAttack, FewerRingsThanWereNamedKeepTheOrder) {
     expect_conserved(sw);
 }
 
+// Who floods without a pause gets what the budget says, not nothing.
+TEST(ValeAttack, AStormEarnsItsBudgetInSmallPieces) {
+    nm::vale::source s;
+    s.storm = {100'000, 1'000'000};
+    s.storm_left = 0;
+    const std::uint64_t start = s.storm_seen_ns = nm::system_clock::now_ns();
+    std::uint64_t copies = 0, now = start;
+    while (now < start + 30'000'000) {
+        for (int i = 0; i < 100; ++i) copies += s.may_flood(5) ? 5U : 0U;
+        now = nm::system_clock::now_ns();
+    }
+    EXPECT_LE(copies, (now - start) / 10'000);
+    EXPECT_GE(copies + s.storm_left + 10, (s.storm_seen_ns - start) / 10'000) << "nothing is lost to rounding";
+    EXPECT_GE(s.storm_seen_ns + 1'000'000, start + 30'000'000);
+}
+TEST(ValeAttack, StormBudgetsAtTheirLimits) {
+    for (const std::uint64_t rate : {std::uint64_t{1}, std::uint64_t{3}, std::uint64_t{1} << 62U, ~std::uint64_t{0}}) {
+        nm::vale::source s;
+        s.storm = {rate, std::max<std::uint64_t>(rate / 2, 1000)};
+        s.storm_left = s.storm.burst;
+        for (const std::uint64_t seen : {std::uint64_t{0}, nm::system_clock::now_ns()}) {
+            s.storm_seen_ns = seen;
+            while (s.storm_left > 1000) s.storm_left /= 2;
+            for (int i = 0; i < 2000; ++i) {
+                (void)s.may_flood(253);
+                EXPECT_LE(s.storm_left, s.storm.burst);
+            }
+        }
+        EXPECT_TRUE(s.may_flood(4));
+    }
+}
+
 }  // namespace

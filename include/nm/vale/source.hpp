@@ -173,9 +173,16 @@ private:
     [[gnu::noinline, gnu::cold]] void refill() noexcept {
         const std::uint64_t now = system_clock::now_ns();
         const double earned = static_cast<double>(now - storm_seen_ns) * 1e-9 * static_cast<double>(storm.copies_per_s);
-        storm_left = earned > static_cast<double>(storm.burst) ? storm.burst
-                                                                : std::min(storm.burst, storm_left + static_cast<std::uint64_t>(earned));
-        storm_seen_ns = now;
+        if (earned < static_cast<double>(storm.burst)) {
+            const auto whole = static_cast<std::uint64_t>(earned);
+            storm_left = std::min(storm.burst, storm_left + whole);
+            // What is less than a copy is earned further on: who asks all the time would earn nothing.
+            const double rest = (earned - static_cast<double>(whole)) * 1e9 / static_cast<double>(storm.copies_per_s);
+            storm_seen_ns = now - static_cast<std::uint64_t>(rest);
+        } else {
+            storm_left = storm.burst;
+            storm_seen_ns = now;
+        }
     }
 };
 
