@@ -159,4 +159,20 @@ TEST(ValeAttack, StormBudgetsAtTheirLimits) {
     }
 }
 
+TEST(ValeAttack, AMemberThatOnlyReceives) {
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0");
+    auto outside = nm::open<nm::pipe>(ctx, "netmap:p{1");
+    auto member = sw.attach(nm::open<nm::pipe>(ctx, "netmap:p}1/R"), "only");
+    auto b = sw.new_port("b");
+    send(b, {all, {0, 0}});
+    member.arm();
+    EXPECT_FALSE(member.wait(std::chrono::milliseconds(1))) << "nothing that it could do";
+    send(outside, {{1, 0}}, 3);
+    EXPECT_TRUE(member.wait(std::chrono::seconds(5)));
+    EXPECT_EQ(member.poll(), 1U);
+    EXPECT_EQ(receive(b), numbers{3});
+    expect_conserved(sw);
+}
+
 }  // namespace

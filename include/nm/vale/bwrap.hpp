@@ -29,12 +29,13 @@ public:
     [[nodiscard]] int fd() const noexcept { return both_.get(); }
     [[gnu::cold]] void arm() noexcept {
         bool stuck = false;  // frames for the device, and no room there
-        for (index_t i = 0; i < here_.num_rx_rings(); ++i) {
+        const index_t outputs = port_.num_tx_rings();
+        for (index_t i = 0; i < here_.num_rx_rings() && outputs != 0; ++i) {
             (void)here_.rx(i).rxsync();
-            stuck |= !here_.rx(i).empty() && port_.tx(i % port_.num_tx_rings()).empty();
+            stuck |= !here_.rx(i).empty() && port_.tx(i % outputs).empty();
         }
         port_.arm((stuck ? events::rx | events::tx : events::rx) | events::unsent);
-        here_.arm(stuck ? events::none : events::rx);
+        here_.arm(stuck || outputs == 0 ? events::none : events::rx);
     }
     /// Sleeps until poll() has something to do, at most `timeout`; negative: no limit. False on a timeout, a signal or when
     /// the port can do no more.
