@@ -159,6 +159,23 @@ TEST(ValeAttack, StormBudgetsAtTheirLimits) {
     }
 }
 
+TEST(ValeAttack, ADetachedPortsNameIsFree) {
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0");
+    auto a = sw.new_port("a");
+    auto old = nm::open<nm::vale_port>(ctx, "vale0:b");
+    ASSERT_TRUE(sw.detach("b"));
+    auto b = nm::open<nm::vale_port>(ctx, "vale0:b");
+    EXPECT_TRUE(b.status()) << "a new port, not the one that is off the switch";
+    EXPECT_FALSE(old.status());
+    send(a, {{1, 0}}, 5);
+    EXPECT_EQ(receive(b), numbers{5});
+    old.close();
+    auto again = nm::open<nm::vale_port>(ctx, "vale0:b");
+    EXPECT_EQ(&again.state(), &b.state());
+    expect_conserved(sw);
+}
+
 TEST(ValeAttack, AMemberThatOnlyReceives) {
     nm::context ctx;
     vale_switch<by_byte> sw(ctx, "vale0");
@@ -172,6 +189,21 @@ TEST(ValeAttack, AMemberThatOnlyReceives) {
     EXPECT_TRUE(member.wait(std::chrono::seconds(5)));
     EXPECT_EQ(member.poll(), 1U);
     EXPECT_EQ(receive(b), numbers{3});
+    expect_conserved(sw);
+}
+
+TEST(ValeAttack, AHandleForOneRingCountsThatRingsDrops) {
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0");
+    nm::open_options o;
+    o.tx_rings = 2;
+    o.rx_slots = 4;
+    auto a = sw.new_port("a"), b = sw.new_port("b", o);
+    auto zero = nm::open<nm::vale_port>(ctx, "vale0:b-0"), one = nm::open<nm::vale_port>(ctx, "vale0:b-1");
+    send(a, {{1, 2, 0}, {1, 2, 0}, {1, 2, 0}, {1, 2, 0}, {1, 2, 1}, {1, 2, 1}, {1, 2, 1}, {1, 2, 1}, {1, 2, 1}});
+    EXPECT_EQ(zero.rx_stats().dropped(), 1U);
+    EXPECT_EQ(one.rx_stats().dropped(), 2U);
+    EXPECT_EQ(b.rx_stats().dropped(), 3U);
     expect_conserved(sw);
 }
 

@@ -64,7 +64,7 @@ public:
 
     [[nodiscard]] static result<vale_port> open(context& ctx, const port_spec& spec, const open_options& o) {
         auto state = ctx.find<vale_port_state>(key(spec));
-        if (!state) {
+        if (!state || !state->attached()) {  // one that was detached has left its name
             if (auto ok = free_name(spec); !ok) return forward_error(ok);
             const std::string name = switch_name(spec);
             auto sw = ctx.find<vale::switch_core>("vale:" + name);
@@ -133,8 +133,8 @@ public:
     /// With what was dropped because this port had no room or no buffer for it.
     [[nodiscard]] counters rx_stats() noexcept {
         counters sum = port_handle::rx_stats();
-        for (index_t i = 0; i < state().rx.size(); ++i) {
-            const counters in = state().sw->received(state().place, i);
+        for (index_t i = 0; i < view().rx_count; ++i) {
+            const counters in = state().sw->received(state().place, view().rx_first + i);
             for (std::size_t c = 0; c < causes; ++c) sum.drops[c] += in.drops[c];
         }
         return sum;
