@@ -64,7 +64,8 @@ inline void queue(vale_port& p, const std::vector<bytes>& pieces, const vnet_hdr
     auto& r = p.tx();
     for (std::size_t k = 0; k < pieces.size(); ++k) {
         auto& s = r.slot();
-        std::memcpy(r.buf(s), pieces[k].data(), pieces[k].size());
+        ASSERT_LE(pieces[k].size(), r.buf_size());
+        if (!pieces[k].empty()) std::memcpy(r.buf(s), pieces[k].data(), pieces[k].size());
         s.len = static_cast<std::uint16_t>(pieces[k].size());
         s.flags = k + 1 < pieces.size() ? ns_morefrag : std::uint16_t{0};
         s.ptr = 0;

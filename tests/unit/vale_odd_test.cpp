@@ -233,7 +233,7 @@ TEST(ValeChains, SendersComeAndGo) {
                 ASSERT_TRUE(made) << made.error().text;
                 auto p = std::move(*made);
                 for (int i = 0; i < 30; ++i) {
-                    bytes f = frame_to(random() % 5 == 4 ? 255 : static_cast<std::uint8_t>(random() % 4), 20 + random() % 700);
+                    bytes f = frame_to(random() % 5 == 4 ? 255 : static_cast<std::uint8_t>(random() % 4), 20 + random() % 300);
                     if (t == 3) f.insert(f.begin(), 12, 0);
                     queue(p, pieces_of(f, {32, 40, 50}));
                     if (i % 4 == 0) p.tx().txsync();
