@@ -225,11 +225,10 @@ inline std::string fuzz_switch(switch_under_test& sw, std::span<const std::uint8
     vnet_hdr h{};
     std::memcpy(&h, input.data() + 3, sizeof h);
     const auto mode = switch_under_test::ends[from].mode;
-    bytes all;
-    if (mode == vale::header::ten) all.assign(input.begin() + 3, input.end());
-    else all.assign(input.begin() + 13, input.end());
-    // Two bytes of num_buffers, which mean nothing here, behind the ten of the header.
-    if (mode == vale::header::twelve) all.insert(all.begin(), input.begin() + 3, input.begin() + 13), all.insert(all.begin() + 10, {7, 7});
+    bytes all(input.begin() + 3, input.begin() + 13);
+    if (bytes_in_frame(mode) == 0) all.clear();
+    all.resize(bytes_in_frame(mode), 7);  // num_buffers, which mean nothing here
+    all.insert(all.end(), input.begin() + 13, input.end());
     std::vector<bytes> pieces;
     std::size_t first = (input[0] & 0x40) != 0 ? bytes_in_frame(mode) : input[1] * std::size_t{9};
     const std::size_t others = 1 + input[2] * std::size_t{9};
