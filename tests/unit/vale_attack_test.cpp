@@ -11,6 +11,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -204,6 +205,201 @@ TEST(ValeAttack, AHandleForOneRingCountsThatRingsDrops) {
     EXPECT_EQ(zero.rx_stats().dropped(), 1U);
     EXPECT_EQ(one.rx_stats().dropped(), 2U);
     EXPECT_EQ(b.rx_stats().dropped(), 3U);
+    expect_conserved(sw);
+}
+
+// Several clients that each wait for the answer to what they sent, without a limit: one wake-up lost, and it hangs. Ports come
+// and go and counters are read meanwhile.
+TEST(ValeAttack, NoWakeUpIsLostAmongSeveralSenders) {
+    constexpr unsigned clients = 3, rounds = 1500;
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0");
+    nm::open_options o;
+    o.tx_slots = 16;
+    o.mem_id = 1;
+    auto server = sw.new_port("server", o);
+    std::deque<nm::vale_port> ports;
+    for (unsigned c = 0; c < clients; ++c) {
+        o.mem_id.reset();
+        if (c % 2 == 0) o.mem_id = 1;
+        ports.push_back(sw.new_port("c" + std::to_string(c), o));
+    }
+    std::vector<std::thread> threads;
+    for (auto& p : ports)
+        threads.emplace_back([&p] {
+            for (std::uint32_t i = 0; i < rounds; ++i) {
+                send(p, {{0, 0, p.number()}}, i);
+                numbers got;
+                while (got.empty()) {
+                    ASSERT_EQ(nm::wait(p, nm::events::rx), nm::events::rx);
+                    got = receive(p);
+                }
+                ASSERT_EQ(got, numbers{i});
+            }
+        });
+    threads.emplace_back([&] {
+        for (unsigned left = clients * rounds; left != 0;) {
+            ASSERT_EQ(nm::wait(server, nm::events::rx), nm::events::rx);
+            left -= nm::forward(server.rx(), server.tx(), 64, [](nm::frame& f) noexcept { f.data()[0] = f.data()[2]; });
+        }
+    });
+    std::thread others([&] {
+        nm::open_options few;
+        few.tx_slots = 8;
+        for (int i = 0; i < 200; ++i) {
+            auto one = sw.new_port("one", few);
+            (void)sw.ports();
+            send(one, {{254, 0}});  // nobody
+            (void)sw.stats();
+            (void)one.rx_stats();
+            if (one.number() % 2 == 0) (void)sw.detach("one");
+            std::this_thread::yield();
+        }
+    });
+    for (auto& t : threads) t.join();
+    others.join();
+    expect_conserved(sw);
+}
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool under_tsan = true;
+#elif defined(__has_feature)
+constexpr bool under_tsan = __has_feature(thread_sanitizer);
+#else
+constexpr bool under_tsan = false;
+#endif
+
+// Slots, indexes and bytes of a sender's and a receiver's rings change while frames cross: what is counted stays whole, and
+// nothing is written but buffers that these two have.
+TEST(ValeAttack, MemoryThatChangesAllTheTime) {
+    if (under_tsan) GTEST_SKIP() << "races on a frame's bytes are what this is about";
+    for (const bool shared : {false, true}) {
+        nm::context ctx;
+        vale_switch<by_byte> sw(ctx, "vale0");
+        nm::region_options r;
+        r.bufs = 2 + 4 * 32 + 50;
+        r.buf_size = 128;
+        r.meta_bytes = 1U << 16U;
+        nm::open_options oa, ob, oc;
+        oa.memory = *nm::region::create(r);
+        ob.memory = shared ? oa.memory : *nm::region::create(r);
+        oc.memory = *nm::region::create(r);
+        oa.tx_slots = ob.tx_slots = oc.tx_slots = 32;
+        auto a = sw.new_port("a", oa), b = sw.new_port("b", ob), c = sw.new_port("c", oc);
+        // Reserved buffers, and those of c that lie in no slot.
+        for (auto* m : {oa.memory.get(), ob.memory.get(), oc.memory.get()}) std::memset(m->buf(1), 0x5a, 128);
+        for (std::uint32_t i = 2 + 64; i < r.bufs; ++i) std::memset(oc.memory->buf(i), 0x5a, 128);
+        std::atomic<bool> stop{false};
+        std::thread enemy([&] {
+            std::mt19937_64 random(7);
+            while (!stop) {
+                for (nm::ring* ring : {&a.tx().shared(), &b.rx().shared()}) {
+                    auto& s = ring->slots()[random() % 32];
+                    // Mostly what passes the first check.
+                    const std::uint64_t idx = random() % 8 == 0 ? random() & 0xffffffffU : 2 + random() % (r.bufs - 2);
+                    const std::uint64_t len = random() % 8 == 0 ? random() & 0xffffU : random() % 129;
+                    const std::uint64_t flags = random() % 4 == 0 ? random() & 0xffffU : 0;
+                    nm::store_once(reinterpret_cast<nm::u64_alias&>(s), idx | len << 32U | flags << 48U);
+                    nm::store_once(s.ptr, random());
+                    if (random() % 16 == 0) nm::store_once(ring->head, static_cast<std::uint32_t>(random() % 40));
+                    if (random() % 16 == 0) nm::store_once(ring->cur, static_cast<std::uint32_t>(random() % 40));
+                    if (random() % 64 == 0) nm::store_once(ring->num_slots, static_cast<std::uint32_t>(random()));
+                    if (random() % 64 == 0) nm::store_once(ring->tail, static_cast<std::uint32_t>(random()));
+                    auto* const bytes = reinterpret_cast<volatile std::uint8_t*>(oa.memory->buf(static_cast<std::uint32_t>(2 + random() % (r.bufs - 2))));
+                    bytes[random() % 3] = static_cast<std::uint8_t>(random() % 4);
+                }
+            }
+        });
+        std::uint64_t through = 0;
+        for (int i = 0; i < 20'000; ++i) {
+            for (index_t k = 0; k < 8; ++k) a.tx().advance();
+            a.tx().txsync();
+            send(a, {{1, 0}, {1, 0}, all, {1, 2, 3}, {2, 0}});
+            through += nm::drain(b.rx(), 64);
+            nm::drain(c.rx(), 64);
+        }
+        stop = true;
+        enemy.join();
+        EXPECT_GT(through, 1000U);
+        for (auto* m : {oa.memory.get(), ob.memory.get(), oc.memory.get()})
+            for (unsigned i = 0; i < 128; ++i) ASSERT_EQ(static_cast<unsigned>(m->buf(1)[i]), 0x5aU) << "a reserved buffer";
+        for (std::uint32_t n = 2 + 64; n < r.bufs; ++n)
+            for (unsigned i = 0; i < 128; ++i) ASSERT_EQ(static_cast<unsigned>(oc.memory->buf(n)[i]), 0x5aU) << "nobody's buffer " << n;
+        expect_conserved(sw);
+    }
+}
+
+// What a reader may leave in a slot, one after the other: exactly counted, and no other buffer written.
+TEST(ValeAttack, EachSortOfBadBufferAtTheReader) {
+    for (const bool shared : {false, true}) {
+        nm::context ctx;
+        vale_switch<by_byte> sw(ctx, "vale0");
+        nm::open_options o;
+        o.mem_id = 1;
+        auto a = sw.new_port("a", o);
+        if (!shared) o.mem_id.reset();
+        auto b = sw.new_port("b", o);
+        const std::uint32_t count = b.region().num_bufs();
+        std::uint32_t bad = 0, sent = 0;
+        for (const std::uint32_t idx : {0U, 1U, count, count + 1, 0x7fffffffU, 0x80000000U, 0x80000002U, 0xfffffffeU, 0xffffffffU}) {
+            auto& s = b.rx().shared().slots()[sent % 1024];
+            const std::uint32_t was = std::exchange(s.buf_idx, idx);
+            send(a, {{1, 0}}, sent);
+            ++sent, ++bad;
+            EXPECT_TRUE(receive(b).empty());
+            EXPECT_EQ(b.rx_stats().dropped(cause::bad_idx), bad) << idx;
+            s.buf_idx = was;
+            send(a, {all}, sent);
+            EXPECT_EQ(receive(b), numbers{sent++});
+        }
+        expect_conserved(sw);
+    }
+}
+
+// Addresses without end at one port: the others' stations stay known, and the number of the port is clean for who has it next.
+TEST(ValeAttack, AddressesWithoutEndAtOnePort) {
+    nm::context ctx;
+    vale_switch<> sw(ctx, "vale0");
+    nm::open_options o;
+    o.storm_copies = 0;
+    auto victim = sw.new_port("victim"), other = sw.new_port("other"), third = sw.new_port("third");
+    auto enemy = std::make_optional(sw.new_port("enemy", o));
+    const auto from_to = [](nm::vale_port& p, std::uint64_t from, std::uint64_t to) {
+        nm::generate(p.tx(), 1, [&](nm::frame& f) noexcept {
+            std::memset(f.data(), 0, 64);
+            std::memcpy(f.data(), &to, 6);
+            std::memcpy(f.data() + 6, &from, 6);
+            f.resize(60);
+        });
+    };
+    from_to(victim, 0x1002, 0x2002);
+    from_to(other, 0x3002, 0x1002);
+    std::uint64_t source = 0x9000000002;
+    for (int i = 0; i < 400; ++i) {
+        nm::generate(enemy->tx(), 500, [&](nm::frame& f) noexcept {
+            const std::uint64_t to = 0x1002, from = (source += 0x9e3779b97f4) & 0xfffffffffffe;
+            std::memset(f.data(), 0, 64);
+            std::memcpy(f.data(), &to, 6);
+            std::memcpy(f.data() + 6, &from, 6);
+            f.resize(60);
+        });
+        nm::drain(victim.rx(), 1024);
+    }
+    nm::drain(third.rx(), 1024);
+    EXPECT_LE(sw.lookup().stations(enemy->number()), sw.lookup().capacity());
+    from_to(other, 0x3002, 0x1002);
+    EXPECT_EQ(nm::drain(victim.rx(), 10), 1U);
+    EXPECT_EQ(nm::drain(third.rx(), 10), 0U) << "not flooded";
+    const auto number = enemy->number();
+    const std::uint64_t theirs = source & 0xfffffffffffe;
+    enemy->close();
+    EXPECT_EQ(sw.lookup().stations(number), 0U);
+    auto next = sw.new_port("next");
+    EXPECT_EQ(next.number(), number);
+    nm::drain(next.rx(), 10);
+    nm::drain(other.rx(), 10);
+    from_to(victim, 0x1002, theirs);
+    EXPECT_EQ(nm::drain(next.rx(), 10) + nm::drain(other.rx(), 10), 2U) << "flooded: nobody knows it now";
     expect_conserved(sw);
 }
 
