@@ -352,6 +352,9 @@ TEST(ValeSwitch, ByName) {
     EXPECT_TRUE(lo) << "members have interfaces' names";
     EXPECT_FALSE(nm::try_open<nm::vale_port>(ctx, "vale2:lo")) << "netmap(4): not the name of an interface";
     EXPECT_FALSE(nm::try_open<nm::vale_port>(ctx, "vale2:a^"));
+    EXPECT_FALSE(nm::try_open<nm::vale_port>(ctx, "vale2:a-7")) << "one ring";
+    sw.lookup().secure(255);
+    sw.lookup().limit(254, 1);  // no such ports, and no harm
     for (const char* bad : {"switch", "val", "vale0:a", "va le", ""})
         EXPECT_FALSE(nm::vale::vale_switch<>::create(ctx, bad)) << bad;
 }

@@ -249,7 +249,7 @@ private:
     alignas(cache_line) std::uint64_t stamp_ = 1;  ///< bits 0 to 31: the tick, 32 to 63: changes
     std::uint64_t tick_ns_ = never;
     std::uint64_t last_ns_;
-    std::array<std::uint64_t, max_ports> secure_;
+    std::array<std::uint64_t, 256> secure_;
 };
 
 using learning = basic_learning<>;

@@ -347,7 +347,7 @@ private:
     bool crowded_ = false;
     base::mapping memory_;
     set none_;
-    alignas(cache_line) std::array<port_state, max_ports> ports_{};
+    alignas(cache_line) std::array<port_state, 256> ports_{};
     alignas(cache_line) mac_table_stats stats_;
     std::size_t swept_ = 0;
     std::size_t entries_ = 0;

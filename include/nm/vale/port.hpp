@@ -173,6 +173,8 @@ private:
         if (auto ok = check_header(spec.name, o.vnet_hdr); !ok) return ok;
         if (s.tx_rings > vale::max_rings || s.rx_rings > vale::max_rings)
             return fail(EINVAL, spec.name + ": a port of a switch has up to 16 rings in each direction");
+        if (const index_t n = std::max(s.tx_rings, s.rx_rings); spec.mode == ring_mode::one && spec.ring >= n)
+            return fail(EINVAL, spec.name + " has " + std::to_string(n) + " ring(s): there is no ring " + std::to_string(spec.ring));
         return s.check(spec.name);
     }
     [[nodiscard]] static port_shape shape_of(const open_options& o) {

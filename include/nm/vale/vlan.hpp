@@ -75,7 +75,7 @@ private:
 
     learning learning_;
     std::unique_ptr<std::array<port_set, ids>> members_;
-    std::array<std::uint16_t, max_ports> access_{};
+    std::array<std::uint16_t, 256> access_{};
 };
 static_assert(vale_lookup<vlan>);
 
