@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // The lookups of a switch, over a batch: no call per frame but the cold one that learns a source. (vlan has learning in it.)
+// cold: nm::vale::basic_learning<.*>::learn\(
 #include "nm/vale/five_tuple.hpp"
 #include "nm/vale/vlan.hpp"
 

@@ -173,6 +173,7 @@ TEST(ValeSwitch, SwapsInOneRegionCopiesBetweenTwo) {
     ASSERT_EQ(c.rx().space(), 1U);
     EXPECT_EQ(a.tx().slot(1).buf_idx, kept);
     EXPECT_EQ(c.rx().buf()[59], 2);
+    EXPECT_EQ(nm::ns_rfrags(c.rx().slot()), 1U);
     expect_conserved(sw);
 }
 

@@ -163,6 +163,7 @@ template <bool Swap, class Frames>
     const slot_words* const fwd = s.fwd.get();
     slot* const mine = s.slots;
     constexpr std::uint64_t index = slot_words::index_bits, len = slot_words::len_bits;
+    constexpr std::uint64_t one = slot_words::bits(0x100);  // the slots that the frame has (NS_RFRAGS)
     constexpr std::uint64_t changed = slot_words::bits(ns_buf_changed);
     std::uint64_t bytes = 0;
     for (index_t i = l.first, left = l.count; left != 0; i = 0) {
@@ -181,11 +182,11 @@ template <bool Swap, class Frames>
             }
             bytes += w.len();
             if constexpr (Swap) {
-                store_once(shared, (w.lo & (index | len)) | changed);
+                store_once(shared, (w.lo & (index | len)) | one | changed);
                 store_once(reinterpret_cast<u64_alias&>(mine[k]), buf | (w.lo & len) | changed);
             } else {
                 copy_frame(to.of(static_cast<std::uint32_t>(buf)), from + w.buf_idx() * stride, w.len());
-                if (const std::uint64_t now = buf | (w.lo & len); now != there) store_once(shared, now);
+                if (const std::uint64_t now = buf | (w.lo & len) | one; now != there) store_once(shared, now);
             }
         }
     }
