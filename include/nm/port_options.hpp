@@ -16,9 +16,9 @@ enum class netdev_mode { best, af_xdp_zero_copy, af_xdp_copy, af_packet };
 
 /// What an open may ask for. What the name says (@conf:, /x ...) wins over what stands here.
 struct open_options {
-    region_ptr memory;               ///< live in this region; ports of one region are a trust group
-    std::optional<unsigned> mem_id;  ///< or in the context's region of this number (`@N`)
-    std::optional<unsigned> tx_rings, rx_rings, tx_slots, rx_slots;
+    region_ptr memory{};               ///< live in this region; ports of one region are a trust group
+    std::optional<unsigned> mem_id{};  ///< or in the context's region of this number (`@N`)
+    std::optional<unsigned> tx_rings{}, rx_rings{}, tx_slots{}, rx_slots{};
     std::uint32_t extra_bufs = 0;  ///< buffers bound to no ring, listed from ni_bufs_head
     bool exclusive = false;
     bool no_tx_poll = false;  ///< wait() pushes tx rings only when tx is asked for

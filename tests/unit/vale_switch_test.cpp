@@ -456,6 +456,30 @@ TEST(ValeSwitch, AnyPortIsAMember) {
     expect_conserved(sw);
 }
 
+TEST(ValeSwitch, APortHasOnePlace) {
+    nm::context ctx;
+    vale_switch<by_byte> sw(ctx, "vale0"), other(ctx, "vale1");
+    {
+        auto member = sw.attach(nm::open<nm::pipe>(ctx, "netmap:p}1"), "x");
+        for (auto* on : {&sw, &other}) {
+            const auto again = on->try_attach(nm::open<nm::pipe>(ctx, "netmap:p}1"), "y");
+            ASSERT_FALSE(again);
+            EXPECT_EQ(again.error().code.value(), EBUSY);
+        }
+        EXPECT_TRUE(other.try_attach(nm::open<nm::pipe>(ctx, "netmap:p{1"))) << "the other end is another port";
+    }
+    EXPECT_TRUE(other.try_attach(nm::open<nm::pipe>(ctx, "netmap:p}1"))) << "when the member has gone";
+    const auto itself = sw.try_attach(sw.new_port("a"), "b");
+    ASSERT_FALSE(itself);
+    EXPECT_EQ(itself.error().code.value(), EINVAL);
+    auto between = sw.attach(other.new_port("a"), "other");
+    auto b = sw.new_port("b"), c = other.new_port("c");
+    send(b, between.number(), 7);
+    between.poll();
+    expect_conserved(sw);
+    expect_conserved(other);
+}
+
 // Senders on several threads, ports that come and go.
 TEST(ValeSwitch, SendersComeAndGoOnSeveralThreads) {
     nm::context ctx;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <type_traits>
 #include <utility>
 
 #include "nm/fuse.hpp"
@@ -19,8 +20,12 @@ namespace nm::vale {
 template <port_type P>
 class bwrap {
 public:
-    bwrap(P port, vale_port here, base::unique_fd both) noexcept
-        : port_(std::move(port)), here_(std::move(here)), both_(std::move(both)) {}
+    /// Held by the member, so that no second one is made of the same rings.
+    struct claim {
+        std::string place;
+    };
+    bwrap(P port, vale_port here, base::unique_fd both, std::shared_ptr<claim> mine) noexcept
+        : port_(std::move(port)), here_(std::move(here)), both_(std::move(both)), mine_(std::move(mine)) {}
 
     /// Moves up to `max` slots per ring in each direction; the frames moved.
     index_t poll(index_t max = 256) noexcept { return forward(port_, here_, max) + forward(here_, port_, max); }
@@ -59,6 +64,12 @@ public:
     /// `as` names its place: "vale0:eth0". Of the options, what is the switch's: the storm budget.
     [[nodiscard]] static result<bwrap> create(context& ctx, std::shared_ptr<switch_core> sw, P port, const std::string& as,
                                               const open_options& asked = {}) {
+        // Handles of the same rings have the same descriptor; two members of them would take each other's frames.
+        const std::string key = "member:" + std::to_string(port.fd()) + (port.num_tx_rings() == 0 ? "R" : port.num_rx_rings() == 0 ? "T" : "");
+        if (const auto other = ctx.find<claim>(key))
+            return fail(EBUSY, port.name() + " is a member already, as " + other->place + "; a port has one place on one switch");
+        if constexpr (std::is_same_v<P, vale_port>)
+            if (port.state().sw == sw) return fail(EINVAL, port.name() + " is a port of " + sw->name() + " itself");
         if constexpr (requires { port.memory(); port.carries_headers(); port.deliver_headers(true); })
             if (port.carries_headers()) port.deliver_headers(true);
         open_options o;
@@ -88,13 +99,16 @@ public:
             if (!both || ::epoll_ctl(both.get(), EPOLL_CTL_ADD, fd, &e) != 0)
                 return fail(errno, as + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
         }
-        return bwrap(std::move(port), std::move(*here), std::move(both));
+        auto mine = std::make_shared<claim>(claim{as});
+        ctx.keep(key, mine);
+        return bwrap(std::move(port), std::move(*here), std::move(both), std::move(mine));
     }
 
 private:
     P port_;
     vale_port here_;
     base::unique_fd both_;
+    std::shared_ptr<claim> mine_;
 };
 
 }  // namespace nm::vale

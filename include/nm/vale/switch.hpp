@@ -26,7 +26,7 @@ public:
             return fail(EINVAL, "\"" + std::string(name) + "\" is no name for a switch: it is \"vale\" and letters, digits, '_'");
         const auto guard = ctx.opening();
         const std::string key = "vale:" + std::string(name);
-        if (ctx.find<switch_core>(key)) return fail(EEXIST, std::string(name) + " exists already in this program");
+        if (ctx.find<switch_core>(key)) return fail(EEXIST, std::string(name) + " exists already in this program; make the vale_switch once, and before a port of it is opened by name");
         auto state = std::make_shared<switch_state<L>>(std::string(name), std::forward<Args>(args)...);
         ctx.keep<switch_core>(key, state);
         return vale_switch(ctx, std::move(state));
