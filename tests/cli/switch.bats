@@ -140,7 +140,7 @@ PY
     go -i nosuch0
     ends 1 "nosuch0"
     go -i null:a -i null:a --time 0.1
-    ends 1 "vale0:null:a exists already"
+    ends 1 "null:a is a member already, as vale0:null:a"
     go --help
     ends 0 "usage: switch -i PORT"
 }
