@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <optional>
+#include <random>
 
 #include "support/pipes.hpp"
 
