@@ -166,9 +166,9 @@ private:
         if (!valid_vnet(h, frame_.size()) || ((h.flags & vnet_needs_csum) == 0 && !fragments_)) return;
         if (type != vnet_gso_tcpv4 && type != vnet_gso_tcpv6 && type != vnet_gso_udp_l4 && !fragments_) return;
         const std::size_t readable = std::min(frame_.size(), max_header - fragment_header);
-        std::memcpy(headers_.data(), frame_.data(), readable);
         std::size_t l3 = 14;
         if (readable < l3 + 20) return;
+        std::memcpy(headers_.data(), frame_.data(), readable);
         std::uint16_t ether = detail::load16(headers_.data() + 12);
         for (int tags = 0; (ether == 0x8100 || ether == 0x88a8) && tags < 2; ++tags, l3 += 4)
             ether = detail::load16(headers_.data() + l3 + 2);

@@ -218,8 +218,9 @@ TEST(learning_model, ten_million_sources_take_nobodys_place_and_no_memory) {
     if (!slow) {
         EXPECT_GT(l->stats().evicted, 9'000'000U);
         EXPECT_GT(l->stations(1), l->capacity() * 99 / 100);
-        // The kernel's own count lags by up to 64 pages per thread. One byte per source would be 1,200.
-        EXPECT_LE(pages_of_memory(), before + 128) << "the second half of them";
+        // The kernel's own count lags by up to 64 pages per thread, and a sanitizer has some of its own. One byte per source
+        // would be 1,200.
+        EXPECT_LE(pages_of_memory(), before + 512) << "the second half of them";
     }
     EXPECT_LE(l->stations(1), l->capacity() - 100);
     // Who comes now finds a place.
