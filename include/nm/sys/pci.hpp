@@ -39,10 +39,12 @@ struct pci_info {
 /// All devices of class network controller.
 [[nodiscard]] result<std::vector<pci_info>> list_network_devices();
 
-/// Gives a device to vfio-pci (which is loaded if need be), so that a program may open it; its interface vanishes. Refused
-/// while an interface of it carries the default route (EBUSY), or a program has it open, unless `force`.
+/// Gives a device to vfio-pci (which is loaded if need be), so that a program may open it; its interfaces vanish. Refused
+/// (EBUSY) while one of them, or a bridge, bond or VLAN on it, carries the default route, unless `force`. What vfio-pci has
+/// already stays with it. A device that vfio-pci does not take goes back to whom it came from. Needs root.
 [[nodiscard]] result<void> bind_to_vfio(std::string_view address, bool force = false);
-/// Gives a device back to the kernel's own driver for it. Refused while a program has it open (EBUSY).
-[[nodiscard]] result<void> bind_to_kernel(std::string_view address, bool force = false);
+/// Gives a device back to the kernel's own driver for it, if it has one (pci_info::driver tells). Refused while a program has
+/// it open (EBUSY): the kernel would wait for that to end.
+[[nodiscard]] result<void> bind_to_kernel(std::string_view address);
 
 }  // namespace nm::sys

@@ -18,10 +18,18 @@
 
 namespace nm::sys {
 
+/// How the kernel is asked for the device.
+enum class vfio_way {
+    any,     // by its group where there is one, which maps other devices' BARs too
+    group,   // group and container
+    iommufd  // the device's own node and iommufd (Linux 6.6)
+};
+
 struct vfio_options {
     /// Use a device that no IOMMU keeps in check (VFIO's no-IOMMU mode): it can then write to any memory there is, also
     /// after this program has died. Memory must be hugepages whose physical addresses follow each other.
     bool allow_no_iommu = false;
+    vfio_way way = vfio_way::any;
 };
 
 /// VFIO's numbers.
@@ -61,7 +69,8 @@ public:
 
     /// Lets the device reach [memory, memory + size), page-aligned, and returns its address of it: a multiple of 2 MiB, from
     /// the ranges that the IOMMU translates, below 2^bits. ENOMEM with the number to set when `ulimit -l` is too low; ENOSPC
-    /// when the addresses are used up.
+    /// when the addresses are used up. Heap, memfd, hugepages, and another device's mapped BAR. After a fork the memory stays the
+    /// device's here, also private pages: the child gets copies of them (Linux 5.12).
     [[nodiscard]] result<std::uint64_t> dma_map(void* memory, std::size_t size, unsigned bits = 64);
     [[nodiscard]] result<void> dma_unmap(std::uint64_t iova) noexcept;
 
