@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <array>
+#include <cstring>
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_tun.h>
@@ -114,55 +115,76 @@ base::unique_fd mark_all(unsigned tap) noexcept {
 }
 
 /// Its settings, and up. The interface's address, so that frames to it are the host's own (PACKET_HOST) on the TAP too.
-int set_up(const char* name, const link_info& link) noexcept {
+int set_up(const char* name, const std::array<std::uint8_t, 6>& mac, int mtu, int flags) noexcept {
     const base::unique_fd s(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     if (!s) return errno;
     ifreq r{};
-    std::memcpy(r.ifr_name, name, IFNAMSIZ);
+    std::memcpy(r.ifr_name, name, std::strlen(name) + 1);
     r.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-    std::memcpy(r.ifr_hwaddr.sa_data, link.mac.data(), link.mac.size());
+    std::memcpy(r.ifr_hwaddr.sa_data, mac.data(), mac.size());
     if (const int e = control(s.get(), SIOCSIFHWADDR, r); e != 0) return e;
-    r.ifr_mtu = mtu_without_ipv6;
+    r.ifr_mtu = mtu;
     if (const int e = control(s.get(), SIOCSIFMTU, r); e != 0) return e;
     r.ifr_qlen = queue_length;
     if (const int e = control(s.get(), SIOCSIFTXQLEN, r); e != 0) return e;
-    r.ifr_flags = IFF_UP | IFF_NOARP;
+    r.ifr_flags = static_cast<short>(flags);
     return control(s.get(), SIOCSIFFLAGS, r);
+}
+
+tl::unexpected<error> refusal(int e, const std::string& what) {
+    const char* hint = e == EPERM || e == EACCES
+                           ? "; it needs CAP_NET_ADMIN: run as root, or in a namespace of your own (unshare -Urn)"
+                           : "";
+    return fail(e, what + base::errno_text(e) + hint);
 }
 
 }  // namespace
 
+int host_tap::make(const char* name) noexcept {
+    ifreq r{};
+    std::strncpy(r.ifr_name, name, IFNAMSIZ - 1);
+    r.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    if (const int e = control(fd(), TUNSETIFF, r); e != 0) return e;
+    name_ = r.ifr_name;
+    index_ = ::if_nametoindex(r.ifr_name);
+    return 0;
+}
+
+/// What the kernel need not do before it hands a frame over. Kernels before 6.2 do not know segments of UDP.
+int host_tap::take_offloads() noexcept {
+    constexpr unsigned offloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+    return ::ioctl(fd(), TUNSETOFFLOAD, offloads | tun_f_uso4 | tun_f_uso6) != 0 && ::ioctl(fd(), TUNSETOFFLOAD, offloads) != 0 ? errno : 0;
+}
+
 result<host_tap> host_tap::open(const link_info& link) noexcept {
     const auto what = "cannot make a TAP to the host's stack on " + link.name + ": ";
-    const auto refused = [&](int e, const std::string& step) {
-        const char* hint = e == EPERM || e == EACCES
-                               ? "; it needs CAP_NET_ADMIN: run as root, or in a namespace of your own (unshare -Urn)"
-                               : "";
-        return fail(e, what + step + base::errno_text(e) + hint);
-    };
     host_tap t;
     t.fd_.reset(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-    if (!t.fd_) return refused(errno, "/dev/net/tun (modprobe tun): ");
-    ifreq r{};
-    std::memcpy(r.ifr_name, "nmhost%d", sizeof "nmhost%d");
-    r.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-    if (const int e = control(t.fd(), TUNSETIFF, r); e != 0) return refused(e, "");
-    std::array<char, IFNAMSIZ> name{};
-    std::memcpy(name.data(), r.ifr_name, IFNAMSIZ);
-    t.index_ = ::if_nametoindex(name.data());
-    // What the kernel need not do before it hands a frame over. Kernels before 6.2 do not know segments of UDP.
-    constexpr unsigned offloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
-    if (::ioctl(t.fd(), TUNSETOFFLOAD, offloads | tun_f_uso4 | tun_f_uso6) != 0 && ::ioctl(t.fd(), TUNSETOFFLOAD, offloads) != 0)
-        return refused(errno, "TUNSETOFFLOAD: ");
+    if (!t.fd_) return refusal(errno, what + "/dev/net/tun (modprobe tun): ");
+    if (const int e = t.make("nmhost%d"); e != 0) return refusal(e, what);
+    if (const int e = t.take_offloads(); e != 0) return refusal(e, what + "TUNSETOFFLOAD: ");
     t.marks_ = mark_all(t.index_);
     const int without_bpf = errno;
     if (const int e = hand_over(t.index_, link.index, !t.marks_); e != 0) {
         if (!t.marks_ && e != EPERM)
             return fail(e, what + "its frames can be marked neither by a tcx program (" + base::errno_text(without_bpf) +
                                "; Linux 6.6, CAP_BPF) nor by tc (" + base::errno_text(e) + "; modprobe act_skbedit)");
-        return refused(e, "tc (modprobe sch_ingress cls_u32 act_mirred): ");
+        return refusal(e, what + "tc (modprobe sch_ingress cls_u32 act_mirred): ");
     }
-    if (const int e = set_up(name.data(), link); e != 0) return refused(e, "");
+    if (const int e = set_up(t.name_.c_str(), link.mac, mtu_without_ipv6, IFF_UP | IFF_NOARP); e != 0) return refusal(e, what);
+    return t;
+}
+
+result<host_tap> host_tap::stand_in(const std::string& name, const std::array<std::uint8_t, 6>& mac, unsigned mtu) noexcept {
+    const auto what = "cannot make interface " + name + " for the host's stack: ";
+    host_tap t;
+    t.fd_.reset(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    if (!t.fd_) return refusal(errno, what + "/dev/net/tun (modprobe tun): ");
+    if (const int e = t.make(name.c_str()); e == EBUSY || e == EINVAL)
+        return fail(EBUSY, what + "there is one of that name already; another program has this device's host rings, or close what made it");
+    else if (e != 0) return refusal(e, what);
+    if (const int e = t.take_offloads(); e != 0) return refusal(e, what + "TUNSETOFFLOAD: ");
+    if (const int e = set_up(name.c_str(), mac, static_cast<int>(mtu), IFF_UP | IFF_BROADCAST | IFF_MULTICAST); e != 0) return refusal(e, what);
     return t;
 }
 

@@ -114,9 +114,9 @@ concept port_type = requires(P& p, index_t i) {
 
 /// A port that can be slept on (wait.hpp): a descriptor that is readable when there is work in an armed direction.
 template <class P>
-concept waitable = port_type<P> && requires(P& p, unsigned events) {
+concept waitable = port_type<P> && requires(P& p) {
     { p.fd() } -> std::same_as<int>;
-    p.arm(events);
+    p.arm({});  // events
     p.status();
 };
 

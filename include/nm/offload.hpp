@@ -13,6 +13,7 @@
 #include <span>
 #include <utility>
 
+#include "nm/slot.hpp"
 #include "nm/vnet_hdr.hpp"
 
 namespace nm {
@@ -68,6 +69,15 @@ private:
     if (c == 0) c = 0xffff;  // zero means "none" in UDP, and the two are the same number elsewhere
     std::memcpy(frame.data() + field, &c, sizeof c);
     return true;
+}
+
+/// For who sends without a virtio-net header: what the slot's asks for is done here, where one frame stays one frame. False
+/// for what is not to be sent.
+[[nodiscard]] inline bool finish_frame(const slot& s, std::span<std::uint8_t> frame) noexcept {
+    const vnet_hdr h = unpack(s.ptr);
+    if (!valid_vnet(h, frame.size()) || h.gso_type != vnet_gso_none) return false;
+    if ((h.flags & vnet_needs_csum) == 0) return true;
+    return (s.flags & ns_morefrag) == 0 && finish_checksum(frame, h);
 }
 
 namespace detail {

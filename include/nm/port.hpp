@@ -309,6 +309,7 @@ namespace detail {
     if (s.rx_rings) o.rx_rings = s.rx_rings;
     if (s.tx_slots) o.tx_slots = s.tx_slots;
     if (s.rx_slots) o.rx_slots = s.rx_slots;
+    if (s.mtu) o.mtu = *s.mtu;
     if (s.mitigation_us) o.mitigation_ns = *s.mitigation_us * 1000U;
     return o;
 }

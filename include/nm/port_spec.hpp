@@ -31,6 +31,7 @@ struct port_spec {
     std::optional<unsigned> tx_rings, rx_rings, tx_slots, rx_slots, host_rings;
     std::string conf_mode;  ///< @conf:mode=
     std::optional<unsigned> mitigation_us;
+    std::optional<unsigned> mtu;
 
     [[nodiscard]] bool monitor() const noexcept { return monitor_rx || monitor_tx || zero_copy_monitor; }
     /// The name under which two opens meet: parent and pipe, without which rings or which end.
@@ -267,6 +268,7 @@ private:
             if (!n) return stop("has no number in \"" + std::string(item) + "\"");
             if (key == "mit" && *n <= 1'000'000) spec_.mitigation_us = n;
             else if (*n == 0 || *n > 1'000'000) return stop("asks for " + std::string(item) + ": out of range");
+            else if (key == "mtu") spec_.mtu = n;
             else if (key == "rings") spec_.tx_rings = spec_.rx_rings = n;
             else if (key == "tx-rings") spec_.tx_rings = n;
             else if (key == "rx-rings") spec_.rx_rings = n;
@@ -276,7 +278,7 @@ private:
             else if (key == "host-rings" || key == "host-tx-rings" || key == "host-rx-rings") spec_.host_rings = n;
             else
                 return stop("has an unknown @conf: key \"" + std::string(key) +
-                            "\"; there are rings, tx-rings, rx-rings, host-rings, slots, tx-slots, rx-slots, mode, mit");
+                            "\"; there are rings, tx-rings, rx-rings, host-rings, slots, tx-slots, rx-slots, mode, mit, mtu");
         }
         return true;
     }

@@ -4,6 +4,9 @@
 // Transparent mode (netmap(4): NR_FORWARD, NS_FORWARD): what the user releases by hand goes on to the other endpoint,
 // from the interface to the host's stack or back, as if nobody had looked at it.
 
+#include <memory>
+#include <vector>
+
 #include "nm/fuse.hpp"
 #include "nm/sync.hpp"
 
@@ -109,6 +112,32 @@ private:
     std::size_t count_;
     bool all_;
     bool inside_ = false;  // the last release ended inside a frame
+};
+
+/// Of a whole port: its own rings forward to the host's, all rings of the host to its own (netmap: the first only).
+template <rx_backend RxB, tx_backend TxB>
+class transparent_port {
+public:
+    using rx_rings = std::vector<rx_ring<RxB>>;
+    using tx_rings = std::vector<tx_ring<TxB>>;
+
+    void set(rx_rings& rx, tx_rings& tx, rx_rings& host_rx, tx_rings& host_tx, bool all) {
+        for (auto& t : pairs_)
+            if (all) t->all();
+        if (!pairs_.empty()) return;
+        for (auto& r : rx) join(r, host_tx, all);
+        for (auto& r : host_rx) join(r, tx, all);
+    }
+
+private:
+    using one_way = transparent<RxB, TxB>;
+    void join(rx_ring<RxB>& from, tx_rings& to, bool all) {
+        pairs_.push_back(std::make_unique<one_way>(to.data(), to.size(), all));
+        from.on_release({[](void* t, rx_ring<RxB>& ring, index_t head) noexcept { static_cast<one_way*>(t)->forward(ring, head); },
+                         pairs_.back().get()});
+    }
+
+    std::vector<std::unique_ptr<one_way>> pairs_;
 };
 
 }  // namespace nm

@@ -24,9 +24,12 @@ concept bar_access = std::is_trivially_copyable_v<B> && requires(const B& b, std
     { b.size() } noexcept -> std::same_as<std::size_t>;
 };
 
+class vfio_bus;
+
 /// A BAR that is mapped. All offsets are the driver's own, or were compared with size() by it.
 class mmio_bar {
 public:
+    using bus = vfio_bus;  ///< how a port comes by one
     mmio_bar() = default;
     mmio_bar(std::byte* at, std::size_t size) noexcept : at_(at), size_(size) {}
 

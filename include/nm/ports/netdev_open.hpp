@@ -4,7 +4,6 @@
 // Opening and closing a kernel interface and its host rings: all that is cold.
 
 #include <bit>
-#include <poll.h>
 
 #include "nm/ports/netdev_state.hpp"
 
@@ -66,7 +65,7 @@ inline result<void> netdev_state::open_parts(const port_spec& spec, const open_o
     if (wants_own(spec) && wants_host(spec)) {
         // What comes from one side goes to the other, which must be able to send it.
         if (host && !packet_rings_) host_rings_->rx.offloads = false;
-        set_transparent(o.transparent);
+        transparent_.set(rx, tx, host_rx, host_tx, o.transparent);
     }
     return {};
 }
@@ -165,8 +164,8 @@ inline result<void> netdev_state::open_xdp(const netdev_plan& plan) {
         ring* rx_shared = rings.rx(i);
         t.socket = r.socket = &x;
         t.map = r.map = map;
-        join<events::tx>(t, own_sleeper_, tx_shared->slots(), shape.tx_slots);
-        join<events::rx>(r, own_sleeper_, rx_shared->slots(), shape.rx_slots);
+        own_sleeper_.serve<events::tx>(t, memory.get(), tx_shared->slots(), shape.tx_slots);
+        own_sleeper_.serve<events::rx>(r, memory.get(), rx_shared->slots(), shape.rx_slots);
         t.held.resize(memory->num_bufs());
         r.held.resize(memory->num_bufs());
         t.spare.reserve(shape.tx_slots);
@@ -219,32 +218,16 @@ inline result<void> netdev_state::open_packet(const netdev_plan& plan, const ope
 
 inline void netdev_state::add_rings(packet_rings& p, int fd, netdev_sleeper& sleeper, bool offloads, ring_part part) {
     const bool host = part == ring_part::host;
-    const auto& shape = plan_.shape;
-    auto& t = p.tx;
-    auto& r = p.rx;
     ring* tx_shared = host ? rings.host_tx(0) : rings.tx(0);
     ring* rx_shared = host ? rings.host_rx(0) : rings.rx(0);
-    t.socket = r.socket = fd;
-    sleeper.over(fd);
-    join<events::tx>(t, sleeper, tx_shared->slots(), shape.tx_slots);
-    join<events::rx>(r, sleeper, rx_shared->slots(), shape.rx_slots);
-    t.queue.resize(shape.tx_slots);
-    t.max_len = detail::longest_frame(link);
-    r.offloads = offloads;
-    r.ready.resize(shape.rx_slots);
-    r.free.resize(shape.rx_slots);
-    r.lent.resize(std::size_t{packet_rx_state::batch_frames} * packet_rx_state::most_pieces);
-
+    p.set_up({fd, memory.get(), &sleeper, tx_shared->slots(), rx_shared->slots(), plan_.shape.tx_slots, plan_.shape.rx_slots,
+              detail::longest_frame(link), offloads});
     netdev_tx tb;
-    tb.p = {&t, t.queue.data()};
+    tb.p = p.tx_steps();
     netdev_rx rb;
-    rb.p.state = &r;
-    rb.p.filled = r.ready.data();
-    rb.p.free = r.free.data();
-    // The first buffer is taken first.
-    for (index_t k = shape.rx_slots; k-- != 0;) rb.p.give(rx_shared->slots()[k]);
-    t.stats = &(host ? host_tx : tx).emplace_back(tx_shared, shape.tx_slots, *memory, tb).live();
-    r.stats = &(host ? host_rx : rx).emplace_back(rx_shared, shape.rx_slots, *memory, rb).live();
+    rb.p = p.rx_steps();
+    p.tx.stats = &(host ? host_tx : tx).emplace_back(tx_shared, plan_.shape.tx_slots, *memory, tb).live();
+    p.rx.stats = &(host ? host_rx : rx).emplace_back(rx_shared, plan_.shape.rx_slots, *memory, rb).live();
 }
 
 inline result<void> netdev_state::open_host(const open_options& o) {
@@ -287,36 +270,7 @@ inline result<void> netdev_state::join_sleepers() {
     return fail(error, link.name + ": cannot make a descriptor to wait on: " + base::errno_text(error));
 }
 
-/// Its own rings forward to the host, all rings of the host to its own (netmap: the first only).
-inline void netdev_state::set_transparent(bool all) {
-    const auto join_ring = [&](rx_ring_type& from, std::vector<tx_ring_type>& to) {
-        transparent_.push_back(std::make_unique<forwarding>(to.data(), to.size(), all));
-        from.on_release({[](void* f, rx_ring_type& ring, index_t head) noexcept { static_cast<forwarding*>(f)->forward(ring, head); },
-                         transparent_.back().get()});
-    };
-    if (!transparent_.empty()) {
-        for (auto& t : transparent_)
-            if (all) t->all();
-        return;
-    }
-    for (auto& r : rx) join_ring(r, host_tx);
-    for (auto& r : host_rx) join_ring(r, tx);
-}
-
 inline void netdev_state::arm(events e, const ring_view& v) noexcept {
-    const auto waits = [&](const std::unique_ptr<packet_rings>& p) {
-        return p && any(e & (events::tx | events::unsent)) && p->tx.sent != p->tx.published;
-    };
-    const auto look = [&](packet_rings& p, rx_ring_type& r, bool unsent) {
-        bool ready = false;
-        if (any(e & events::rx)) {
-            p.rx.dry = false;
-            ready = r.backend().ready(r.truth().hwtail);
-            p.rx.dry = false;
-        }
-        pollfd room{p.tx.socket, POLLOUT, 0};
-        return ready || (unsent && ::poll(&room, 1, 0) == 1);
-    };
     const auto visible = [&](const auto& txs, const auto& rxs) {
         bool ready = false;
         for (const auto& r : rxs) ready |= any(e & events::rx) && !r.empty();
@@ -324,19 +278,19 @@ inline void netdev_state::arm(events e, const ring_view& v) noexcept {
         return ready;
     };
     if (!v.ring_range::empty()) {
-        const bool unsent = waits(packet_rings_);
+        const bool unsent = packet_rings_ && packet_rings_->waits(e);
         own_sleeper_.arm(unsent ? e | events::tx : e, [&]() noexcept {
             bool ready = visible(tx, rx);
-            if (packet_rings_) return look(*packet_rings_, rx[0], unsent) || ready;
+            if (packet_rings_) return packet_rings_->look(e, rx[0], unsent) || ready;
             for (auto& r : rx) ready |= any(e & events::rx) && r.backend().ready(r.truth().hwtail);
             for (auto& t : xdp_tx_) ready |= any(e & events::tx) && t->freed();
             return ready;
         });
     }
     if (!v.host.empty()) {
-        const bool unsent = waits(host_rings_);
+        const bool unsent = host_rings_->waits(e);
         host_sleeper_.arm(unsent ? e | events::tx : e,
-                          [&]() noexcept { return look(*host_rings_, host_rx[0], unsent) || visible(host_tx, host_rx); });
+                          [&]() noexcept { return host_rings_->look(e, host_rx[0], unsent) || visible(host_tx, host_rx); });
     }
 }
 
@@ -356,12 +310,6 @@ inline void netdev_state::read_kernel_drops(const ring_view& v) noexcept {
     if (v.host.rx_count != 0) count(host_rx[0], host_drops_, tap_->counters().rx_dropped);
 }
 
-/// Every slot gets a buffer again, so that the region's pool gets all of them back.
-inline void netdev_state::restore(packet_rings& p, rx_ring_type& r) noexcept {
-    const auto& b = r.backend().p;
-    p.rx.restore(r.truth().hwtail, b.at, b.end, b.free_count);
-}
-
 inline void netdev_state::close_own() noexcept {
     xdp_.clear();
     packet_.clear();
@@ -372,7 +320,7 @@ inline void netdev_state::close_own() noexcept {
         xdp_tx_[i]->restore(xdp_tx_[i]->done, xdp_tx_[i]->spare);
         xdp_rx_[i]->restore(rx[i].truth().hwtail, {});
     }
-    if (packet_rings_ && !rx.empty()) restore(*packet_rings_, rx[0]);
+    if (packet_rings_ && !rx.empty()) packet_rings_->restore(rx[0].truth().hwtail, rx[0].backend().p);
     xdp_tx_.clear();
     xdp_rx_.clear();
     tx.clear();
@@ -383,7 +331,7 @@ inline void netdev_state::close_own() noexcept {
 }
 
 inline void netdev_state::close_host() noexcept {
-    if (host_rings_ && !host_rx.empty()) restore(*host_rings_, host_rx[0]);
+    if (host_rings_ && !host_rx.empty()) host_rings_->restore(host_rx[0].truth().hwtail, host_rx[0].backend().p);
     host_tx.clear();
     host_rx.clear();
     tap_.reset();

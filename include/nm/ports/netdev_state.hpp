@@ -12,7 +12,7 @@
 #include "nm/port.hpp"
 #include "nm/ports/netdev_backend.hpp"
 #include "nm/ports/netdev_mode.hpp"
-#include "nm/ports/netdev_wait.hpp"
+#include "nm/ports/packet_rings.hpp"
 #include "nm/sys/cutoff.hpp"
 #include "nm/sys/tap.hpp"
 #include "nm/transparent.hpp"
@@ -127,12 +127,6 @@ private:
     }
 };
 
-/// Rings whose frames pass one descriptor: an AF_PACKET socket, or the TAP to the host's stack.
-struct packet_rings {
-    packet_tx_state tx;
-    packet_rx_state rx;
-};
-
 struct netdev_state : host_port_state<netdev_tx, netdev_rx> {
     sys::link_info link;
     bool single = false;
@@ -190,19 +184,8 @@ private:
     void close_host() noexcept;
     [[nodiscard]] result<void> cut_off(bool own, bool by_packet);
     [[nodiscard]] result<void> join_sleepers();
-    void set_transparent(bool all);
 
-    template <events Direction, class Side>
-    void join(Side& side, netdev_sleeper& sleeper, slot* slots, index_t n) noexcept {
-        side.memory = memory.get();
-        side.slots = slots;
-        side.num_slots = n;
-        side.armed = Direction == events::rx ? &sleeper.rx_armed : &sleeper.tx_armed;
-        side.disarm = [](void* s) noexcept { static_cast<netdev_sleeper*>(s)->disarm(Direction); };
-        side.port = &sleeper;
-    }
     void add_rings(packet_rings& p, int fd, netdev_sleeper& sleeper, bool offloads, ring_part part);
-    static void restore(packet_rings& p, rx_ring_type& r) noexcept;
 
     netdev_plan plan_;  // as the first open made it
     // In the order of opening: closed in the opposite one, the stack last.
@@ -225,8 +208,7 @@ private:
     netdev_sleeper host_sleeper_;
 
     base::unique_fd both_;  // the two sleepers' descriptors
-    using forwarding = transparent<netdev_rx, netdev_tx>;
-    std::vector<std::unique_ptr<forwarding>> transparent_;
+    transparent_port<netdev_rx, netdev_tx> transparent_;
 };
 
 }  // namespace nm

@@ -43,6 +43,17 @@ public:
     /// One of the descriptors that frames pass; before anybody sleeps.
     void over(int socket) { sockets_.push_back(socket); }
 
+    /// Whose publish ends what was armed for a direction; all else that a side has in common.
+    template <events Direction, class Side>
+    void serve(Side& side, region* memory, slot* slots, index_t n) noexcept {
+        side.memory = memory;
+        side.slots = slots;
+        side.num_slots = n;
+        side.armed = Direction == events::rx ? &rx_armed : &tx_armed;
+        side.disarm = [](void* s) noexcept { static_cast<netdev_sleeper*>(s)->disarm(Direction); };
+        side.port = this;
+    }
+
     /// `look` says whether there is work in an armed direction already.
     template <class Look>
     [[gnu::cold]] void arm(events e, Look look) noexcept {

@@ -193,6 +193,7 @@ concept nic_control = requires(C& c, const C& k, Bus& bus, const nic_setup& setu
 template <class D, class Bus>
 concept nic_device = nic_bus<Bus> && requires(const sys::pci_ids& ids) {
     { D::name } -> std::convertible_to<const char*>;
+    { D::kind_name } -> std::convertible_to<const char*>;  // for who lists what a program can open
     { D::drives(ids) } -> std::same_as<bool>;
     requires nic_control<typename D::template control<Bus>, Bus>;
 };

@@ -99,7 +99,7 @@ struct xdp_tx_state : xdp_side {
         } else {
             held[s.buf_idx] = 1;
             descriptor(at.written) = {map.address(s.buf_idx), s.len, sys::xdp_more};
-            if (at.written == at.complete && (s.flags & ns_vnet) != 0) bad_header = !finish(s, more);
+            if (at.written == at.complete && (s.flags & ns_vnet) != 0) bad_header = !finish_frame(s, {data(map.address(s.buf_idx)), s.len});
             ++at.written;
             frame_len += s.len;
         }
@@ -200,14 +200,6 @@ private:
             const auto now = sent();
             if (now == all || now == before || (e != 0 && e != EAGAIN)) return;
         }
-    }
-
-    // This socket carries no virtio-net header: what one asks for is done here, where one frame stays one frame.
-    [[nodiscard]] bool finish(const slot& s, bool more) const noexcept {
-        const vnet_hdr h = unpack(s.ptr);
-        if (!valid_vnet(h, s.len) || h.gso_type != vnet_gso_none) return false;
-        if ((h.flags & vnet_needs_csum) == 0) return true;
-        return !more && finish_checksum({data(map.address(s.buf_idx)), s.len}, h);
     }
 
     [[nodiscard]] bool make_linear(indexes& at) noexcept {

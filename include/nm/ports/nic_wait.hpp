@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// Interrupts as descriptors to sleep on. Each ring has one for each direction, if the device has vectors enough: two threads
+// with a ring each do not take each other's wake-ups. Else there is one for all.
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "nm/ports/nic_device.hpp"
+#include "nm/wakes.hpp"
+
+namespace nm {
+
+class nic_wakes {
+public:
+    /// Which kind of interrupt, and which vector for what; `count(kind)` is how many the device has.
+    template <class Count>
+    [[nodiscard]] static nic_vectors plan(unsigned rings, Count count) {
+        nic_vectors v;
+        if (count(sys::irq_kind::msix) > 2 * rings) return {sys::irq_kind::msix, 0, rings, 1, 2 * rings};
+        if (count(sys::irq_kind::msix) != 0) v.kind = sys::irq_kind::msix;
+        else if (count(sys::irq_kind::msi) != 0) v.kind = sys::irq_kind::msi;
+        return v;
+    }
+
+    [[nodiscard]] result<void> make(const nic_vectors& v, unsigned rings, const std::string& name) {
+        vectors_ = v;
+        for (unsigned i = 0; i < (v.shared() ? 1 : 2 * rings + 1); ++i) {
+            auto fd = base::make_eventfd();
+            if (!fd) return forward_error(fd);
+            by_vector_.push_back(std::move(*fd));
+            raw_.push_back(by_vector_.back().get());
+        }
+        for (unsigned i = 0; i < rings && !v.shared(); ++i)
+            if (auto ok = together(each_.emplace_back(), {v.rx(i), v.tx(i), v.link}, name); !ok) return ok;
+        if (v.shared() || rings == 1) return {};
+        std::vector<unsigned> all(2 * rings + 1);
+        for (unsigned i = 0; i < all.size(); ++i) all[i] = i;
+        return together(all_, all, name);
+    }
+
+    [[nodiscard]] const nic_vectors& vectors() const noexcept { return vectors_; }
+    /// For set_irqs: vector i signals the i-th.
+    [[nodiscard]] const std::vector<int>& descriptors() const noexcept { return raw_; }
+    [[nodiscard]] int fd(const ring_view& v) const noexcept {
+        if (vectors_.shared()) return raw_[0];
+        const bool one = v.tx_count + v.rx_count == 1 || (v.tx_count == 1 && v.rx_count == 1 && v.tx_first == v.rx_first);
+        return one || !all_ ? each_[v.rx_count != 0 ? v.rx_first : v.tx_first].get() : all_.get();
+    }
+    void signal(unsigned vector) const noexcept { base::eventfd_signal(raw_[vector]); }
+    void clear(unsigned vector) const noexcept { base::eventfd_clear(raw_[vector]); }
+
+private:
+    [[nodiscard]] result<void> together(base::unique_fd& set, const std::vector<unsigned>& vectors, const std::string& name) {
+        set.reset(::epoll_create1(EPOLL_CLOEXEC));
+        for (const unsigned i : vectors) {
+            epoll_event e{};
+            e.events = EPOLLIN;
+            if (!set || ::epoll_ctl(set.get(), EPOLL_CTL_ADD, raw_[i], &e) != 0)
+                return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
+        }
+        return {};
+    }
+
+    nic_vectors vectors_;
+    std::vector<base::unique_fd> by_vector_;
+    std::vector<int> raw_;
+    std::vector<base::unique_fd> each_;  // of one ring's vectors and the link's
+    base::unique_fd all_;
+};
+
+}  // namespace nm
