@@ -29,13 +29,13 @@ public:
 
     [[nodiscard]] const context_options& options() const noexcept { return options_; }
 
-    /// The region of memory id `id`, made when first asked for and gone with its last port.
-    [[nodiscard]] result<region_ptr> shared_region(unsigned id) {
+    /// The region of memory id `id`, made when first asked for, so that it suits who asks, and gone with its last port.
+    [[nodiscard]] result<region_ptr> shared_region(unsigned id, const memory_constraints& c = {}) {
         const std::string key = "region:" + std::to_string(id);
         if (auto r = find<region>(key)) return r;
         region_options o;
         o.bufs = options_.shared_bufs;
-        o.buf_size = options_.buf_size;
+        o.buf_size = c.suited(options_.buf_size);
         o.meta_bytes = std::size_t{4} << 20;
         o.where = options_.where;
         auto made = region::create(o);
@@ -45,7 +45,7 @@ public:
 
     /// The memory for a new port: what the name or the options ask for, else a region of its own made by `make`.
     template <class Make>
-    [[nodiscard]] result<region_ptr> memory_for(const port_spec& spec, const open_options& o, Make&& make) {
+    [[nodiscard]] result<region_ptr> memory_for(const port_spec& spec, const open_options& o, Make&& make, const memory_constraints& c = {}) {
         if (o.memory) return o.memory;
         if (!spec.share.empty()) {
             auto with = parse_port(spec.share);
@@ -53,7 +53,7 @@ public:
             if (auto r = region_of(with->identity())) return r;
             return fail(ENOENT, "@share=" + spec.share + ": that port is not open in this program");
         }
-        if (const auto id = spec.mem_id ? spec.mem_id : o.mem_id) return shared_region(*id);
+        if (const auto id = spec.mem_id ? spec.mem_id : o.mem_id) return shared_region(*id, c);
         return make();
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,7 +27,13 @@ inline constexpr std::uint32_t preferred_stride = 2112;
 struct memory_constraints {
     std::uint32_t min_buf_size = 64;
     std::uint32_t alignment = 64;          ///< of each buffer, a power of two
-    std::uint32_t no_cross = 0;            ///< no buffer may cross a multiple of this (0: may)
+    std::uint32_t no_cross = 0;            ///< no buffer may cross a multiple of this, a power of two (0: may)
+
+    /// The size of buffers nearest to `wanted` that satisfies them.
+    [[nodiscard]] std::uint32_t suited(std::uint32_t wanted) const noexcept {
+        const std::uint32_t least = std::max(wanted, (min_buf_size + alignment - 1) / alignment * alignment);
+        return no_cross == 0 ? least : std::bit_floor(least);
+    }
 };
 
 struct region_options {

@@ -52,11 +52,8 @@ using nic_rx_of = nic_rx<decltype(std::declval<Control&>().rx(0U))>;
     region_options r;
     r.bufs = 2 + s.bufs() + 2 * member_bufs;
     r.meta_bytes = s.meta_bytes() + 16384 + 2 * member_meta_bytes;
-    r.buf_size = std::max(preferred_stride, (c.min_buf_size + 63) / 64 * 64);
-    if (c.no_cross != 0) {
-        r.buf_size = std::bit_floor(r.buf_size);
-        r.meta_bytes = (r.meta_bytes + c.no_cross - 1) / c.no_cross * c.no_cross;
-    }
+    r.buf_size = c.suited(preferred_stride);
+    if (c.no_cross != 0) r.meta_bytes = (r.meta_bytes + c.no_cross - 1) / c.no_cross * c.no_cross;
     if (no_iommu) r.where = backing::hugepages;
     return r;
 }
@@ -103,10 +100,10 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
             return fail(EINVAL, name + ": an MTU of " + std::to_string(o.mtu) + "; this device has 68 to " + std::to_string(limits.max_mtu));
         bool no_iommu = false;
         if constexpr (requires { s->bus.no_iommu(); }) no_iommu = s->bus.no_iommu();
-        auto where = ctx.memory_for(spec, o, [&] { return region::create(detail::nic_region(*shape, limits.memory, no_iommu)); });
+        auto where = ctx.memory_for(spec, o, [&] { return region::create(detail::nic_region(*shape, limits.memory, no_iommu)); }, limits.memory);
         if (!where) return forward_error(where);
         if (!(*where)->satisfies(limits.memory))
-            return fail(EINVAL, name + " needs " + detail::nic_constraints(limits.memory) + "; the memory that it was given is not so");
+            return fail(EINVAL, name + " needs " + detail::nic_constraints(limits.memory) + "; the memory that it was given is not so. Open it first if others join it by @N");
         s->memory = std::move(*where);
         s->describe(*shape);
         auto made = port_memory::create(s->memory, name, *shape, ring_part::none);
