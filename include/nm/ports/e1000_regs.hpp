@@ -19,7 +19,7 @@ struct e1000_regs {
     static constexpr reg<rw> fct{0x0030};
     static constexpr reg<rw> fcttv{0x0170};
     // 10.2.4 Interrupts; from eiac on the 82574 only
-    static constexpr reg<rc> icr{0x00c0};
+    static constexpr reg<rw1c> icr{0x00c0};  // unless MSI-X is on, reading clears it too
     static constexpr reg<rw> itr{0x00c4};  // units of 256 ns
     static constexpr reg<wo> ics{0x00c8};
     static constexpr reg<rw> ims{0x00d0};  // ones set
@@ -62,11 +62,11 @@ struct e1000_regs {
     static constexpr reg<rc> mpc{0x4010};
     static constexpr reg<rc> rlec{0x4040};
     static constexpr reg<rc> gprc{0x4074};
-    static constexpr reg<rc> gptc{0x4080};
     static constexpr reg<rc> gorcl{0x4088};  // reading the high half clears both
     static constexpr reg<rc> gorch{0x408c};
-    static constexpr reg<rc> gotcl{0x4090};
-    static constexpr reg<rc> gotch{0x4094};
+    static constexpr reg<rc> totl{0x40c8};
+    static constexpr reg<rc> toth{0x40cc};
+    static constexpr reg<rc> tpt{0x40d4};
     static constexpr std::uint32_t last_statistic = 0x4124;
 };
 
