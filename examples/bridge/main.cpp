@@ -23,6 +23,7 @@ struct job {
     std::vector<tool::any_port> ports;
     std::vector<std::optional<nm::sys::link_counters>> kernel;  ///< as they were when the ports were opened
     std::unique_ptr<tool::peer> feeder, drain;
+    pair sides{};
     shared work{run, s};
     tool::run run;
 };
@@ -42,14 +43,16 @@ struct job {
     return o;
 }
 
-/// One memory for both ports, so that buffers are swapped; none when a name asks for memory itself. What is wrong with a
-/// port its open will say.
+[[nodiscard]] bool is_pci(const std::string& name) { return tool::spec_of(name).kind == nm::port_kind::pci; }
+
+/// One memory for both ports, so that buffers are swapped; none when a name asks for memory itself, or for a NIC: what that
+/// needs only its open knows. What is wrong with a port its open will say.
 [[nodiscard]] nm::region_ptr common_memory(job& j) {
     nm::region_options r;
     r.bufs = 2;
     for (const auto& name : j.s.ports) {
         const auto spec = tool::spec_of(name);
-        if (spec.mem_id || !spec.share.empty()) return nullptr;
+        if (spec.mem_id || !spec.share.empty() || is_pci(name)) return nullptr;
         const auto info = nm::query<tool::ports>(j.ctx, name, options_for(spec));
         if (!info) return nullptr;
         const std::uint32_t slots = info->tx_rings * info->tx_slots + info->rx_rings * info->rx_slots;
@@ -75,14 +78,23 @@ void complete_frames_for(tool::any_port& to, tool::any_port& from) {
 
 void open_all(job& j) {
     // The two parts of one interface are in one memory by themselves.
-    const nm::region_ptr memory = j.s.copy || j.s.with_host || j.s.ports.size() == 1 ? nullptr : common_memory(j);
-    for (const auto& name : j.s.ports) {
+    const bool apart = j.s.copy || j.s.with_host || j.s.ports.size() == 1;
+    const nm::region_ptr memory = apart ? nullptr : common_memory(j);
+    const auto open = [&](std::size_t i) {
+        const std::string& name = j.s.ports[i];
         nm::open_options o = options_for(tool::spec_of(name));
         o.memory = memory;
-        const bool host = j.s.with_host && !j.ports.empty();
-        j.ports.push_back(tool::open_port(j.ctx, name, o, host ? std::string_view{} : j.s.require_mode));
-        j.kernel.push_back(std::visit([](auto& p) { return tool::kernel_counters(p); }, j.ports.back()));
-    }
+        if (!memory && !apart) o.mem_id = 1;
+        const bool host = j.s.with_host && i != 0;
+        return tool::open_port(j.ctx, name, o, host ? std::string_view{} : j.s.require_mode);
+    };
+    // A NIC first: the memory is made to suit it.
+    std::optional<tool::any_port> second;
+    if (j.s.ports.size() == 2 && !is_pci(j.s.ports[0]) && is_pci(j.s.ports[1])) second = open(1);
+    j.ports.push_back(open(0));
+    if (second) j.ports.push_back(std::move(*second));
+    else if (j.s.ports.size() == 2) j.ports.push_back(open(1));
+    for (auto& port : j.ports) j.kernel.push_back(std::visit([](auto& p) { return tool::kernel_counters(p); }, port));
     if (j.ports.size() == 2) {
         complete_frames_for(j.ports[0], j.ports[1]);
         complete_frames_for(j.ports[1], j.ports[0]);
@@ -100,12 +112,16 @@ void open_all(job& j) {
 }
 
 void start(job& j) {
-    if (j.ports.size() == 1) {
-        std::visit([&j](auto& a) { j.run.start([&j, &a] { forward_back(a, j.work); }); }, j.ports[0]);
-        return;
-    }
-    std::visit([&j](auto& a, auto& b) { j.run.start([&j, &a, &b] { forward_both(a, b, j.work); }); }, j.ports[0],
-               j.ports[1]);
+    const auto wrap = [](tool::any_port& p) {
+        return std::visit([](auto& port) -> std::unique_ptr<side> { return std::make_unique<side_of<std::remove_cvref_t<decltype(port)>>>(port); }, p);
+    };
+    const auto moves = [](tool::any_port& from, tool::any_port& to) {
+        return std::visit([](auto& a, auto& b) { return mover_for<std::remove_cvref_t<decltype(a)>, std::remove_cvref_t<decltype(b)>>(); }, from, to);
+    };
+    tool::any_port& a = j.ports.front();
+    tool::any_port& b = j.ports.back();
+    j.sides = {wrap(a), j.ports.size() == 2 ? wrap(b) : nullptr, moves(a, b), moves(b, a)};
+    j.run.start([&j] { forward_between(j.sides, j.work); });
 }
 
 void say_directions(job& j, std::array<std::uint64_t, 2>& last) {

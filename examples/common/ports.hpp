@@ -6,19 +6,25 @@
 #include <optional>
 
 #include "nm/nm.hpp"
-#include "nm/ports/netdev.hpp"
 
 namespace tool {
 
 /// What the tools can open by a name known only at run time; `--version` prints it. A new kind is one more word here.
-using ports = nm::port_list<nm::netdev, nm::pipe, nm::null_port>;
+using ports = nm::port_list<nm::netdev, nm::pipe, nm::null_port, nm::nic<nm::e1000>>;
 using any_port = ports::variant;
+
+template <class P>
+inline constexpr bool is_nic = false;
+template <class Device, class Bar>
+inline constexpr bool is_nic<nm::nic<Device, Bar>> = true;
 
 /// The MAC address of a port that has one.
 template <class P>
 [[nodiscard]] std::optional<std::array<std::uint8_t, 6>> mac_of(P& port) {
     if constexpr (requires { port.state().link.mac; })
         return port.state().link.mac;
+    else if constexpr (requires { port.mac(); })
+        return port.mac();
     else
         return std::nullopt;
 }

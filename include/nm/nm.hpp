@@ -9,8 +9,10 @@
 #include "nm/context.hpp"
 #include "nm/fuse.hpp"
 #include "nm/port.hpp"
+#include "nm/ports/e1000.hpp"
 #include "nm/ports/monitor.hpp"
 #include "nm/ports/netdev.hpp"
+#include "nm/ports/nic.hpp"
 #include "nm/ports/null.hpp"
 #include "nm/ports/pipe.hpp"
 #include "nm/vale/five_tuple.hpp"
@@ -23,10 +25,11 @@
 namespace nm {
 
 /// Every kind of port there is, for a name known only at run time.
-using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor>;
+using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>>;
 
-/// What a port of any kind would be, without opening it.
-[[nodiscard]] inline result<port_info> query(context& ctx, std::string_view name, const open_options& o = {}) {
+/// What a port of any kind would be, without opening it. (A template, so that only who asks compiles the answers.)
+template <class = void>
+[[nodiscard]] result<port_info> query(context& ctx, std::string_view name, const open_options& o = {}) {
     return query<all_ports>(ctx, name, o);
 }
 

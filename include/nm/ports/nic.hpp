@@ -57,8 +57,11 @@ public:
         // Whatever there is to ask, only the device knows; it is not disturbed for it.
         port_info i;
         i.name = spec.name;
-        i.mode = "vfio";
-        i.reason = std::string(Device::name) + " by VFIO";
+        i.mode = bus_type::mode();
+        i.reason = std::string(Device::name) + "; how long its rings are is known when it is open";
+        i.tx_rings = i.rx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
+        i.tx_slots = o.tx_slots.value_or(0);
+        i.rx_slots = o.rx_slots.value_or(i.tx_slots);
         return i;
     }
 
@@ -70,6 +73,12 @@ public:
     [[nodiscard]] result<void> set_mac(const mac_address& m) { return this->state().control->set_mac(m); }
     /// What the device itself has counted since it was opened, all rings together. By one thread at a time.
     [[nodiscard]] nic_counters device_counters() noexcept { return this->state().count(); }
+    /// Whether a frame whose slot carries a virtio-net header (ns_vnet) can be sent as it is: only by the host rings. The
+    /// device's finish a checksum and count what would have to be cut.
+    [[nodiscard]] bool carries_headers() noexcept { return this->view().ring_range::empty(); }
+    void deliver_headers(bool on) noexcept {
+        if (!this->view().host.empty()) this->state().deliver_headers(on);
+    }
     /// The stack's interface of a port with host rings; empty without.
     [[nodiscard]] const std::string& host_interface() noexcept { return this->state().host_interface(); }
 
@@ -120,7 +129,7 @@ private:
             const bool first = !state->has_host();
             if (auto ok = state->open_host(o); !ok) return forward_error(ok);
             if (wants_own(spec)) {
-                if (first) state->complete_frames();
+                if (first) state->deliver_headers(false);  // the device takes none
                 state->set_transparent(o.transparent);
             }
         }

@@ -137,8 +137,7 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
         return host_.join(wakes_.fd({port_spec{}, {tx.size(), rx.size()}, {}}));
     }
     [[nodiscard]] bool has_host() const noexcept { return !host_tx.empty(); }
-    /// What comes from the stack is to go out of the device, which takes no headers.
-    void complete_frames() noexcept { host_.deliver_headers(false); }
+    void deliver_headers(bool on) noexcept { host_.deliver_headers(on); }
     /// `*`: what is released by hand goes on to the other endpoint.
     void set_transparent(bool all) { transparent_.set(rx, tx, host_rx, host_tx, all); }
 
