@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 # With what they depend on. The cloud kernel is smaller and boots faster; the full one also drives Intel's NICs.
 MODULES = ("virtio_pci", "virtio_console", "vfio_iommu_type1", "vfio-pci", "virtio_net", "vmxnet3", "e1000", "e1000e", "tun", "veth",
-           "macvlan", "ivshmem", "nfit", "libnvdimm", "nd_pmem", "dax_pmem", "device_dax", "kmem")
+           "macvlan", "nf_tables", "nfnetlink", "nfit", "nd_pmem", "dax_pmem", "device_dax")
 KERNELS = {"cloud": "linux-image-cloud-amd64", "full": "linux-image-amd64"}
 
 
@@ -86,7 +86,8 @@ def kernel_package(kernel):
 def fetch_kernel(kernel, cache):
     """The folder with boot/vmlinuz-* and lib/modules/*."""
     there = cache / f"kernel-{kernel}"
-    if (there / "complete").exists():
+    complete = there / "complete"
+    if complete.exists() and complete.read_text().splitlines()[1:] == list(MODULES):
         return there
     package = kernel_package(kernel)
     work = cache / f"fetch-{kernel}"
@@ -110,7 +111,7 @@ def fetch_kernel(kernel, cache):
     (wanted / "boot").mkdir()
     for image in tree.glob("boot/vmlinuz-*"):
         shutil.copy(image, wanted / "boot" / "vmlinuz")
-    (wanted / "complete").write_text(f"{package}\n")
+    (wanted / "complete").write_text("\n".join([package, *MODULES]) + "\n")
     shutil.rmtree(there, ignore_errors=True)
     wanted.rename(there)
     shutil.rmtree(work)
