@@ -48,8 +48,11 @@ struct ioas_unmap {
 };
 static_assert(sizeof(ioas_ranges) == 32 && sizeof(ioas_map) == 40 && sizeof(ioas_unmap) == 24);
 
+int kernels_ioctl(int fd, unsigned long request, void* argument) { return ::ioctl(fd, request, argument); }
+
 class address_space final : public vfio_space {
 public:
+    int (*ioctl)(int, unsigned long, void*) = kernels_ioctl;
     unique_fd fd;
     std::uint32_t id = 0;
 
@@ -57,33 +60,34 @@ public:
         static_assert(sizeof(iova_range) == 16);  // the kernel's: first, last
         std::array<iova_range, 64> found{};
         ioas_ranges r{sizeof r, id, static_cast<std::uint32_t>(found.size()), 0, reinterpret_cast<std::uintptr_t>(found.data()), 0};
-        if (::ioctl(fd.get(), ioas_ranges_request, &r) != 0 && errno != EMSGSIZE) return iova_space::usual();
+        if (ioctl(fd.get(), ioas_ranges_request, &r) != 0 && errno != EMSGSIZE) return iova_space::usual();
         const auto n = std::min<std::size_t>(r.count, found.size());
         return {found.begin(), found.begin() + static_cast<std::ptrdiff_t>(n)};
     }
     [[nodiscard]] int map(void* memory, std::uint64_t size, std::uint64_t iova) noexcept override {
         constexpr std::uint32_t fixed = 1, writeable = 2, readable = 4;
         ioas_map m{sizeof m, fixed | writeable | readable, id, 0, reinterpret_cast<std::uintptr_t>(memory), size, iova};
-        return ::ioctl(fd.get(), ioas_map_request, &m) == 0 ? 0 : errno;
+        return ioctl(fd.get(), ioas_map_request, &m) == 0 ? 0 : errno;
     }
     [[nodiscard]] int unmap(std::uint64_t iova, std::uint64_t size) noexcept override {
         ioas_unmap m{sizeof m, id, iova, size};
-        return ::ioctl(fd.get(), ioas_unmap_request, &m) == 0 ? 0 : errno;
+        return ioctl(fd.get(), ioas_unmap_request, &m) == 0 ? 0 : errno;
     }
 };
 
 }  // namespace
 
-result<vfio_opened> open_by_iommufd(const pci_info& info, const pci::device_nodes& nodes, const char* iommufd) {
+result<vfio_opened> open_by_iommufd(const pci_info& info, const pci::device_nodes& nodes, const iommufd_calls& calls) {
     auto space = std::make_unique<address_space>();
+    if (calls.ioctl != nullptr) space->ioctl = calls.ioctl;
     auto device = open_node(info, nodes, nodes.cdev);
     if (!device) return forward_error(device);
-    space->fd.reset(::open(iommufd, O_RDWR | O_CLOEXEC));
+    space->fd.reset(::open(calls.path, O_RDWR | O_CLOEXEC));
     if (!space->fd)
-        return fail(errno, std::string("cannot open ") + iommufd + ": " + errno_text(errno) + "; load it with: modprobe iommufd");
+        return fail(errno, std::string("cannot open ") + calls.path + ": " + errno_text(errno) + "; load it with: modprobe iommufd");
 
     bind_to_iommufd b{sizeof b, 0, space->fd.get(), 0};
-    if (::ioctl(device->get(), bind_request, &b) != 0) {
+    if (space->ioctl(device->get(), bind_request, &b) != 0) {
         const int error_number = errno;
         if (error_number == EINVAL || error_number == EBUSY)
             return fail(EBUSY, info.address + " is in use" + pci::by_whom(pci::users_of({}, nodes)) +
@@ -91,11 +95,11 @@ result<vfio_opened> open_by_iommufd(const pci_info& info, const pci::device_node
         return fail(error_number, "cannot bind " + info.address + " to iommufd: " + errno_text(error_number));
     }
     ioas_alloc a{sizeof a, 0, 0};
-    if (::ioctl(space->fd.get(), ioas_alloc_request, &a) != 0)
+    if (space->ioctl(space->fd.get(), ioas_alloc_request, &a) != 0)
         return fail(errno, "cannot make an address space in iommufd: " + errno_text(errno));
     space->id = a.id;
     attach_to_table t{sizeof t, 0, a.id};
-    if (::ioctl(device->get(), attach_request, &t) != 0)
+    if (space->ioctl(device->get(), attach_request, &t) != 0)
         return fail(errno, "cannot put " + info.address + " behind the IOMMU: " + errno_text(errno));
     vfio_opened opened;
     opened.space = std::move(space);

@@ -39,8 +39,12 @@ struct vfio_opened {
 };
 
 [[nodiscard]] result<vfio_opened> open_by_group(const pci_info& info, const pci::device_nodes& nodes);
-[[nodiscard]] result<vfio_opened> open_by_iommufd(const pci_info& info, const pci::device_nodes& nodes,
-                                                  const char* iommufd = "/dev/iommu");
+/// Where iommufd is; a test brings its own, since kernels of Debian 12 have none.
+struct iommufd_calls {
+    const char* path = "/dev/iommu";
+    int (*ioctl)(int fd, unsigned long request, void* argument) = nullptr;  // null: the kernel's
+};
+[[nodiscard]] result<vfio_opened> open_by_iommufd(const pci_info& info, const pci::device_nodes& nodes, const iommufd_calls& calls = {});
 
 /// Opens a node of a device that one program may have open at a time; `how` to say it.
 [[nodiscard]] result<base::unique_fd> open_node(const pci_info& info, const pci::device_nodes& nodes, const std::string& path);
