@@ -2,10 +2,12 @@
 // Drivers over models of their devices: what they write into registers and descriptors, what comes of it, and what a device
 // that lies can do.
 #include "nm/ports/e1000.hpp"
+#include "nm/ports/ixgbe.hpp"
 #include "nm/ports/nic.hpp"
 #include "nm/ports/recording_bar.hpp"
 #include "nm/ports/sim_bus.hpp"
 #include "nm/ports/sim_e1000.hpp"
+#include "nm/ports/sim_ixgbe.hpp"
 
 #include <gtest/gtest.h>
 
@@ -36,6 +38,23 @@ struct e1000_pci_kind : e1000_kind {
     static constexpr bool msix = false;
 };
 
+struct ixgbe_kind {
+    using device = nm::ixgbe;
+    using model = nm::sim_ixgbe;
+    static constexpr std::size_t rdt = 0x1018, tdt = 0x6018;
+    static std::unique_ptr<model> make() { return std::make_unique<model>(); }
+    static constexpr bool msix = true;
+};
+struct ixgbe_intx_kind : ixgbe_kind {
+    static std::unique_ptr<model> make() {
+        auto m = std::make_unique<model>(nm::sim_ixgbe_options{.device = 0x1528});
+        m->msix_vectors = 0;
+        m->msi_vectors = 0;
+        return m;
+    }
+    static constexpr bool msix = false;
+};
+
 template <class Kind>
 struct nic_model : testing::Test {
     using rig = nic_rig<typename Kind::device, rec_bus>;
@@ -52,7 +71,7 @@ struct nic_model : testing::Test {
     }
     static unsigned tx_vector() { return Kind::msix ? 1 : 0; }
 };
-using kinds = testing::Types<e1000_kind, e1000_pci_kind>;
+using kinds = testing::Types<e1000_kind, e1000_pci_kind, ixgbe_kind, ixgbe_intx_kind>;
 TYPED_TEST_SUITE(nic_model, kinds);
 
 TYPED_TEST(nic_model, is_driven_and_is_up) {
@@ -390,6 +409,91 @@ TYPED_TEST(nic_model, is_a_port) {
     EXPECT_EQ(sent, 7000U);
     EXPECT_EQ(this->left->dma.faults + this->right->dma.faults, 0U);
     EXPECT_EQ(two->device_counters().rx_frames, sent);
+}
+
+// IPv4 and UDP from a to b.
+std::vector<std::byte> flow(std::uint32_t a, std::uint32_t b, std::uint16_t from, std::uint16_t to) {
+    auto f = numbered(0, 60);
+    const std::array<std::uint8_t, 12> ip{0x08, 0x00, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17};
+    std::memcpy(f.data() + 12, ip.data(), ip.size());
+    const auto put = [&f](std::size_t at, std::uint32_t v, std::size_t bytes) {
+        for (std::size_t i = 0; i < bytes; ++i) f[at + i] = static_cast<std::byte>(v >> 8 * (bytes - 1 - i));
+    };
+    put(26, a, 4), put(30, b, 4), put(34, from, 2), put(36, to, 2);
+    return f;
+}
+
+TEST(nic_model_ixgbe, spreads_flows_over_rings_each_with_its_own_interrupt) {
+    nm::sim_ixgbe left, right;
+    left.connect(right);
+    nic_rig_options o;
+    o.rings = 16, o.tx_slots = 256, o.rx_slots = 256;
+    nic_rig<nm::ixgbe, nm::sim_bus> a{nm::sim_bus(left), o}, b{nm::sim_bus(right), o};
+    for (unsigned r = 0; r < o.rings; ++r) b.device->interrupt_rx(r, true);
+    std::mt19937 random(3);
+    for (unsigned i = 0; i < 200; ++i) {
+        const std::uint32_t from = 0x0a000000 + static_cast<std::uint32_t>(random() % 1000), to = 0x0a010000;
+        const auto port = static_cast<std::uint16_t>(random());
+        const unsigned ring = i % o.rings;
+        a.put(flow(from, to, port, 53), true, ring);
+        a.publish(ring);
+        a.put(flow(to, from, 53, port), true, ring);  // and the way back
+        a.publish(ring);
+    }
+    std::size_t got = 0, used = 0;
+    for (unsigned r = 0; r < o.rings; ++r) {
+        const auto f = b.frames(r);
+        EXPECT_EQ(f.size() % 2, 0U) << "both directions of a flow meet in one ring";
+        got += f.size();
+        used += !f.empty();
+        EXPECT_EQ(b.interrupts(2 * r) != 0, !f.empty()) << r;
+    }
+    EXPECT_EQ(got, 400U);
+    EXPECT_EQ(used, o.rings);
+    EXPECT_EQ(left.dma.faults + right.dma.faults, 0U);
+}
+
+TEST(nic_model_ixgbe, does_not_hold_up_other_rings_when_one_is_full) {
+    nm::sim_ixgbe left, right;
+    left.connect(right);
+    right.fifo_bytes = 100000;
+    nic_rig_options o;
+    o.rings = 2;
+    nic_rig<nm::ixgbe, nm::sim_bus> a{nm::sim_bus(left), o}, b{nm::sim_bus(right), o};
+    std::array<std::uint64_t, 2> got{};
+    std::uint64_t sent = 0;
+    for (std::uint16_t i = 0; i < 500; ++i, ++sent) {
+        ASSERT_NE(a.tx_room(), 0U);
+        a.put(flow(1, 2, i, 7));
+        a.publish();
+        got[1] += b.frames(1).size();
+    }
+    EXPECT_GT(got[1], 100U) << "ring 0, which nobody reads, is full";
+    got[0] = b.frames(0).size();
+    nm::nic_counters c;
+    b.device->add_counters(c);
+    EXPECT_EQ(sent, got[0] + got[1] + c.rx_missed);
+}
+
+// 82599 datasheet, 7.2.1: the transmitter does not survive a frame of less than 17 bytes.
+TEST(nic_model_ixgbe, is_never_given_frames_that_hang_it) {
+    nm::sim_ixgbe left, right;
+    left.connect(right);
+    left.name = "0000:01:00.0", right.name = "0000:02:00.0";
+    nm::context ctx;
+    auto one = nm::nic<nm::ixgbe, nm::sim_bar>::open_on(ctx, nm::sim_bus(left));
+    auto two = nm::nic<nm::ixgbe, nm::sim_bar>::open_on(ctx, nm::sim_bus(right));
+    ASSERT_TRUE(one && two);
+    auto& t = one->tx(0);
+    for (const std::uint16_t len : std::initializer_list<std::uint16_t>{14, 16, 17, 60}) {
+        t.slot(t.head()).len = len;
+        t.advance(1);
+        t.txsync();
+    }
+    EXPECT_FALSE(left.hung);
+    EXPECT_EQ(one->tx_stats().dropped(nm::cause::bad_len), 2U);
+    two->rx(0).rxsync();
+    EXPECT_EQ(two->rx(0).space(), 2U);
 }
 
 // What a model must not let a driver get away with.

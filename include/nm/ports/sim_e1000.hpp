@@ -26,7 +26,7 @@ class sim_e1000 final : public sim_intel {
 public:
     explicit sim_e1000(const sim_e1000_options& o = {})
         : sim_intel("sim:e1000", 0x20000, o.mac), options_(o) {
-        ids = {0x8086, o.device, 0x8086, 0, 0, 0x020000};
+        ids = {0x8086, o.device, 0x8086, static_cast<std::uint16_t>(o.qemu ? 0 : 0xa01f), 0, 0x020000};
         is_82574_ = o.device == 0x10d3 || o.device == 0x10f6;
         msix_vectors = is_82574_ ? 5 : 0;
         msi_vectors = is_82574_ ? 1 : 0;
@@ -106,7 +106,7 @@ public:
             return;
         }
         if (!wanted(frame)) return;
-        if (take_in(frame)) return;
+        if (!waiting() && take_in(frame)) return;
         add(rnbc);
         if (!hold(frame) && !options_.qemu) add(mpc);
     }

@@ -19,6 +19,7 @@ namespace nm {
 class sim_intel : public sim_device {
 public:
     std::size_t fifo_bytes = 0;       ///< room for frames that wait for a buffer; 0: missed at once
+    bool hung = false;                ///< the transmitter, on a frame that is too short for it
     std::uint64_t unsupported = 0;    ///< descriptors that are not of the legacy kind
     std::uint64_t unknown_reads = 0;  ///< of registers that the model does not have
 
@@ -91,6 +92,8 @@ protected:
                 open.bad = true;
             }
             if ((command & eop) != 0) {
+                if (open.bytes.size() < hangs_below_) hung = true;
+                if (hung) break;
                 if (!open.bad && open.bytes.size() >= 14) send(open.bytes);
                 open.bytes.clear();
                 open.bad = false;
@@ -133,7 +136,8 @@ protected:
         return true;
     }
 
-    /// Frames that found no buffer wait as long as there is room.
+    [[nodiscard]] bool waiting() const noexcept { return !fifo_.empty(); }
+    /// Frames that found no buffer wait as long as there is room; others get in line behind them.
     [[nodiscard]] bool hold(std::span<const std::byte> frame) {
         if (held_ + frame.size() > fifo_bytes) return false;
         fifo_.emplace_back(frame.begin(), frame.end());
@@ -185,6 +189,7 @@ protected:
 
     std::array<std::uint8_t, 6> mac_;
     bool link_ = true;
+    std::size_t hangs_below_ = 0;   ///< bytes of a frame that the transmitter does not survive
     bool pads_ = true;              ///< short frames are filled up to 60 bytes on the way out
     std::uint32_t tx_counts_ = fcs;  ///< bytes of FCS that the statistics of sent frames include
 
