@@ -278,9 +278,8 @@ void probe(const tree& t, const std::string& address) {
     (void)put(t, t.sys + "/bus/pci/drivers_probe", address);
 }
 
-std::string why_vfio_refused(const tree& t, const std::string& address, const pci_info& before) {
+std::string why_vfio_refused(const std::string& address, const pci_info& before) {
     if (!before.iommu_group.empty()) return "the kernel's log (dmesg) says why";
-    (void)t;
     return "no IOMMU translates for " + address +
            ": turn VT-d or AMD-Vi on in the firmware, and boot with intel_iommu=on (or amd_iommu=on). Without one, and at the "
            "risk that the device writes anywhere: modprobe vfio enable_unsafe_noiommu_mode=1";
@@ -314,6 +313,10 @@ std::string by_whom(const std::vector<user>& users) {
         text += u.pid == ::getpid() ? "this program itself" : u.command + " (process " + std::to_string(u.pid) + ")";
     }
     return text;
+}
+
+bool shares_group(const tree& t, const pci_info& info) {
+    return !info.iommu_group.empty() && entries(t.sys + "/kernel/iommu_groups/" + info.iommu_group + "/devices").size() > 1;
 }
 
 result<pci_info> query(const tree& t, std::string_view text) {
@@ -356,7 +359,7 @@ result<void> to_vfio(const tree& t, std::string_view text, bool force) {
     probe(t, address);
     const auto now = driver_of(t, address);
     return fail(ENODEV, "vfio-pci does not take " + address + " (" + (now.empty() ? "no driver has it now" : now + " has it back") +
-                            "): " + why_vfio_refused(t, address, *info));
+                            "): " + why_vfio_refused(address, *info));
 }
 
 result<void> to_kernel(const tree& t, std::string_view text) {

@@ -44,6 +44,8 @@ struct device_nodes {
 /// " by pkt-gen (process 123)", or nothing.
 [[nodiscard]] std::string by_whom(const std::vector<user>& users);
 
+[[nodiscard]] bool shares_group(const tree& t, const pci_info& info);
+
 [[nodiscard]] bool is_vfio_driver(std::string_view driver) noexcept;
 
 [[nodiscard]] result<pci_info> query(const tree& t, std::string_view address);

@@ -315,10 +315,12 @@ result<void> vfio_device::set_irqs(irq_kind kind, std::span<const int> eventfds)
     s.count = static_cast<std::uint32_t>(eventfds.size());
     std::memcpy(buffer.data(), &s, sizeof s);
     std::memcpy(buffer.data() + sizeof s, eventfds.data(), eventfds.size_bytes());
-    // 0, or how many there are now instead
+    // 0, or how many there are instead
     const int got = ::ioctl(s_->device.get(), VFIO_DEVICE_SET_IRQS, buffer.data());
+    if (got > 0 || (got < 0 && errno == ENOSPC))
+        return fail(ENOSPC, "the kernel has not " + std::to_string(eventfds.size()) + " interrupts left to give for the " + vectors() +
+                                "; use fewer rings");
     if (got < 0) return fail(errno, "cannot have the " + vectors() + ": " + errno_text(errno));
-    if (got > 0) return fail(ENOSPC, "the kernel has " + std::to_string(got) + " " + vectors() + " to give, not " + std::to_string(eventfds.size()));
     s_->active = kind;
     s_->active_count = eventfds.size();
     return {};

@@ -30,7 +30,8 @@ result<unique_fd> open_node(const pci_info& info, const pci::device_nodes& nodes
                 (void)::nanosleep(&pause, nullptr);
                 continue;
             }
-            return fail(EBUSY, info.address + " is in use" + pci::by_whom(users) +
+            return fail(EBUSY, info.address + (pci::shares_group({}, info) ? ", or another device of its IOMMU group," : "") + " is in use" +
+                                   pci::by_whom(users) +
                                    (users.empty() ? " (" + path + " is open elsewhere)" : "") + "; end that first");
         }
         case EACCES:

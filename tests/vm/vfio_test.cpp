@@ -169,24 +169,6 @@ TEST(Vfio, SaysWhichBarsCannotBeMapped) {
     }
 }
 
-TEST(Vfio, LeavesAHoleWhereTheMsixTableIs) {
-    NM_OPEN(d, nic());
-    // The 82574's BAR3 holds its table, and nothing else of use.
-    auto bar = d.map_bar(3);
-    ASSERT_TRUE(bar) << bar.error().text;
-    std::ifstream maps("/proc/self/maps");
-    std::string line;
-    bool found = false;
-    while (std::getline(maps, line)) {
-        unsigned long from = 0, to = 0;
-        char mode[5] = {};
-        if (std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, mode) == 3 && from <= reinterpret_cast<std::uintptr_t>(bar->at) &&
-            reinterpret_cast<std::uintptr_t>(bar->at) < to)
-            found = true;
-    }
-    EXPECT_TRUE(found);
-}
-
 TEST(Vfio, MsixReachesAnEventfd) {
     NM_OPEN(d, nic());
     ASSERT_EQ(d.irq_count(irq_kind::msix), 5U);
@@ -410,6 +392,41 @@ TEST(Vfio, MovesWithItsMappings) {
     auto b = std::move(a);
     EXPECT_TRUE(sends_from(b, memory->data(), *iova));
     b = std::move(b);
+}
+
+/// What /proc/self/maps says of a page: "rw-s"; empty: nothing.
+std::string mode_of(const std::byte* at) {
+    std::ifstream maps("/proc/self/maps");
+    std::string line;
+    while (std::getline(maps, line)) {
+        unsigned long from = 0, to = 0;
+        char mode[5] = {};
+        if (std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, mode) != 3) continue;
+        const auto here = reinterpret_cast<std::uintptr_t>(at);
+        if (from <= here && here < to) return mode;
+    }
+    return {};
+}
+
+// $TABLE: a device whose BAR1 begins with an MSI-X table of one page; pending bits follow it.
+TEST(VfioBar, HasAHoleWhereTheMsixTableIs) {
+    NM_OPEN(d, environment("TABLE"));
+    ASSERT_EQ(d.irq_count(irq_kind::msix), 256U);
+    auto bar = d.map_bar(1);
+    ASSERT_TRUE(bar) << bar.error().text;
+    ASSERT_GE(bar->size, 2 * page);
+    EXPECT_EQ(mode_of(bar->at), "---p");
+    EXPECT_EQ(mode_of(bar->at + page), "rw-s");
+    EXPECT_EQ(mode_of(bar->at + bar->size - page), "rw-s");
+    // Its interrupts work all the same: as many as one processor has numbers for, but not more.
+    auto fd = *nm::base::make_eventfd();
+    auto set = d.set_irqs(irq_kind::msix, std::vector<int>(100, fd.get()));
+    EXPECT_TRUE(set) << set.error().text;
+    set = d.set_irqs(irq_kind::msix, std::vector<int>(256, fd.get()));
+    ASSERT_FALSE(set);
+    EXPECT_EQ(set.error().code.value(), ENOSPC);
+    set = d.set_irqs(irq_kind::msix, std::vector<int>(2, fd.get()));
+    EXPECT_TRUE(set) << set.error().text;
 }
 
 // $MEMORY: an ivshmem-plain device, whose BAR2 is its memory.

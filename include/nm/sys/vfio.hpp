@@ -35,7 +35,8 @@ struct vfio_options {
 /// VFIO's numbers.
 enum class irq_kind : unsigned { intx = 0, msi = 1, msix = 2 };
 
-/// A mapped BAR. Where MSI-X tables are, nothing may be mapped: there it is a hole.
+/// A mapped BAR. Pages of the MSI-X table are a hole: interrupts are the kernel's to program. (Pages that it shares with
+/// registers are mapped where the kernel lets them be.)
 struct bar_memory {
     std::byte* at = nullptr;
     std::size_t size = 0;
