@@ -121,9 +121,7 @@ struct model_queue {
     /// Asks for a doorbell with the next buffer, or for none.
     void listen(bool on) const {
         if (packed) {
-            const std::uint32_t at = on ? seen : seen + size - 1;
-            *word(device, 0) = static_cast<std::uint16_t>(at % size | (lap(at) ? 0x8000U : 0U));
-            *word(device, 1) = event_idx ? vio::packed::event_desc : on ? vio::packed::event_enable : vio::packed::event_disable;
+            *word(device, 1) = on ? vio::packed::event_enable : vio::packed::event_disable;
         } else if (event_idx) {
             *word(device, 2 + 4 * std::size_t{size}) = static_cast<std::uint16_t>(on ? seen : seen - 1);
         } else {

@@ -128,7 +128,7 @@ struct rig {
     }
 };
 
-// Both formats, with and without event indexes.
+// Both formats; split queues with and without event indexes.
 class VirtioQueues : public testing::TestWithParam<std::uint64_t> {
 protected:
     static std::uint64_t features() { return basic | GetParam(); }
@@ -137,7 +137,7 @@ std::string format_of(const testing::TestParamInfo<std::uint64_t>& p) {
     return std::string((p.param & feature::ring_packed) != 0 ? "packed" : "split") + ((p.param & feature::event_idx) != 0 ? "_events" : "_flags");
 }
 INSTANTIATE_TEST_SUITE_P(Virtio, VirtioQueues,
-                         testing::Values(0, feature::event_idx, feature::ring_packed, feature::ring_packed | feature::event_idx), format_of);
+                         testing::Values(0, feature::event_idx, feature::ring_packed), format_of);
 
 TEST_P(VirtioQueues, SendsAndReceivesRoundAndRound) {
     rig g(features(), 16);
@@ -221,7 +221,7 @@ TEST_P(VirtioQueues, RingsOnceForABatchAndOnlyWhenAsked) {
         g.put(numbered(k, 60));
         g.publish();
     }
-    EXPECT_EQ(q.doorbells - before, (GetParam() & feature::event_idx) != 0 ? 1U : 5U);
+    EXPECT_EQ(q.doorbells - before, GetParam() == feature::event_idx ? 1U : 5U);
 }
 
 TEST_P(VirtioQueues, InterruptsAsLongAsTheyAreOn) {
@@ -501,7 +501,8 @@ TEST_P(VirtioQueues, SurvivesNoise) {
 TEST(VirtioNet, NegotiatesWhatItUses) {
     rig g(~std::uint64_t{0} & ~feature::mq, 128);
     g.start();
-    EXPECT_TRUE(g.m.has(feature::version_1 | feature::access_platform | feature::event_idx | feature::ring_packed | feature::ctrl_rx));
+    EXPECT_TRUE(g.m.has(feature::version_1 | feature::access_platform | feature::ring_packed | feature::ctrl_rx));
+    EXPECT_FALSE(g.m.has(feature::event_idx));  // not with packed queues
     EXPECT_FALSE(g.m.has(feature::mrg_rxbuf));  // frames fit a buffer
     constexpr std::uint64_t offloads = 0x7f83;  // checksums, segmentation
     EXPECT_EQ(g.m.driver & offloads, 0U);

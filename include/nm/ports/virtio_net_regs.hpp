@@ -137,7 +137,7 @@ struct packed_descriptor {
 static_assert(sizeof(packed_descriptor) == 16);
 namespace packed {
 inline constexpr std::uint16_t avail = 1U << 7, used = 1U << 15;
-inline constexpr std::uint16_t event_enable = 0, event_disable = 1, event_desc = 2;
+inline constexpr std::uint16_t event_enable = 0, event_disable = 1;
 }  // namespace packed
 
 }  // namespace nm::virtio

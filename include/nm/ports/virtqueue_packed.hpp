@@ -51,16 +51,10 @@ struct packed_ring {
         __atomic_store_n(&table[shown & mask].flags, first, __ATOMIC_RELEASE);  // P3: everything else before the first flags
         shown = to;
     }
-    /// 2.8.10: whether the device wants to hear of what was shown since `old`.
-    [[nodiscard]] [[gnu::always_inline]] bool wants(bool event_idx, std::uint32_t old) const noexcept {
+    /// 2.8.10: whether the device wants to hear of what was shown.
+    [[nodiscard]] [[gnu::always_inline]] bool wants() const noexcept {
         std::atomic_thread_fence(std::memory_order_seq_cst);  // W: the flags before the look at its word
-        const std::uint16_t flags = load_once(device[1]) & 3;
-        if (!event_idx || flags != packed::event_desc) return flags != packed::event_disable;
-        const std::uint16_t word = load_once(device[0]);
-        const bool other_lap = ((word >> 15) != 0) == odd_lap(shown);  // its wrap counter is 1 in even laps
-        const auto event = static_cast<std::uint16_t>((word & 0x7fff) - (other_lap ? mask + 1 : 0));
-        const auto now = static_cast<std::uint16_t>(shown & mask);
-        return passes(event, now, static_cast<std::uint16_t>(now - (shown - old)));
+        return (load_once(device[1]) & 3) != packed::event_disable;
     }
     static void interrupt(std::uint16_t* driver, bool on) noexcept {
         store_once(driver[1], on ? packed::event_enable : packed::event_disable);
@@ -103,10 +97,9 @@ struct packed_tx {
     [[gnu::always_inline]] void publish(index_t i) noexcept {
         f.published_slot = i;
         if (frame_at == ring.shown) return;
-        const std::uint32_t old = ring.shown;
         ring.show(frame_at, desc::next);
         f.published = f.whole;
-        if (ring.wants(bell.event_idx, old)) bell.ring();
+        if (ring.wants()) bell.ring();
     }
     [[nodiscard]] [[gnu::always_inline]] index_t reclaim(live_counters* stats) noexcept {
         while (f.first != f.published && ring.used_at != ring.shown && ring.returned(ring.used_at)) {
@@ -164,9 +157,8 @@ struct packed_rx {
     }
     [[gnu::always_inline]] void publish() noexcept {
         if (ring.put_at == ring.shown) return;
-        const std::uint32_t old = ring.shown;
         begin();
-        if (ring.wants(bell.event_idx, old)) bell.ring();
+        if (ring.wants()) bell.ring();
     }
 
 private:
