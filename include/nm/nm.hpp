@@ -15,6 +15,7 @@
 #include "nm/ports/nic.hpp"
 #include "nm/ports/null.hpp"
 #include "nm/ports/pipe.hpp"
+#include "nm/ports/vmxnet3.hpp"
 #include "nm/vale/five_tuple.hpp"
 #include "nm/vale/switch.hpp"
 #include "nm/vale/vlan.hpp"
@@ -25,7 +26,7 @@
 namespace nm {
 
 /// Every kind of port there is, for a name known only at run time.
-using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>>;
+using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>, nic<vmxnet3>>;
 
 /// What a port of any kind would be, without opening it. (A template, so that only who asks compiles the answers.)
 template <class = void>

@@ -104,6 +104,7 @@ TEST(vmxnet3, open_resets_and_reads_the_address) {
     EXPECT_EQ(c->mac(), m.perm_mac);
     EXPECT_EQ(m.commands.front(), abi::reset);
     EXPECT_EQ(c->limits().slots_multiple, 32U);
+    EXPECT_EQ(c->limits().memory.no_cross, 4096U);
     EXPECT_FALSE(m.master);
 
     vmxnet3_model later;

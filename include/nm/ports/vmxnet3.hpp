@@ -53,6 +53,9 @@ public:
     [[nodiscard]] nic_limits limits() const {
         nic_limits l;
         l.memory.min_buf_size = 128;
+        // QEMU loses a frame out of a buffer that crosses a page, unless the two happen to be neighbours: it maps each fragment
+        // in one piece (hw/net/net_tx_pkt.c). Its device cannot be told from VMware's, which could.
+        l.memory.no_cross = 4096;
         l.max_rings = abi::max_queues;
         l.min_slots = abi::ring_multiple;
         l.max_slots = 4096;
