@@ -10,11 +10,13 @@
 #include "nm/fuse.hpp"
 #include "nm/port.hpp"
 #include "nm/ports/e1000.hpp"
+#include "nm/ports/ixgbe.hpp"
 #include "nm/ports/monitor.hpp"
 #include "nm/ports/netdev.hpp"
 #include "nm/ports/nic.hpp"
 #include "nm/ports/null.hpp"
 #include "nm/ports/pipe.hpp"
+#include "nm/ports/virtio_net.hpp"
 #include "nm/ports/vmxnet3.hpp"
 #include "nm/vale/five_tuple.hpp"
 #include "nm/vale/switch.hpp"
@@ -26,7 +28,7 @@
 namespace nm {
 
 /// Every kind of port there is, for a name known only at run time.
-using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>, nic<vmxnet3>>;
+using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>, nic<virtio_net>, nic<vmxnet3>, nic<ixgbe>>;
 
 /// What a port of any kind would be, without opening it. (A template, so that only who asks compiles the answers.)
 template <class = void>

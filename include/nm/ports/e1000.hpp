@@ -17,7 +17,7 @@ namespace nm {
 
 struct e1000 {
     static constexpr const char* name = "e1000";
-    static constexpr const char* kind_name = "NICs like e1000 and e1000e (netmap:0000:03:00.0)";
+    static constexpr const char* kind_name = "NICs: e1000, e1000e (netmap:0000:03:00.0)";
 
     [[nodiscard]] static constexpr bool drives(const sys::pci_ids& ids) noexcept {
         if (ids.vendor != 0x8086) return false;

@@ -19,7 +19,7 @@ namespace nm {
 
 struct ixgbe {
     static constexpr const char* name = "ixgbe";
-    static constexpr const char* kind_name = "NICs like ixgbe: 82599, X520, X540 (netmap:0000:03:00.0; model-tested, never run on hardware)";
+    static constexpr const char* kind_name = "ixgbe";
 
     [[nodiscard]] static constexpr bool drives(const sys::pci_ids& ids) noexcept {
         if (ids.vendor != 0x8086) return false;

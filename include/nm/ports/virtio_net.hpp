@@ -16,7 +16,7 @@ namespace nm {
 
 struct virtio_net {
     static constexpr const char* name = "virtio-net";
-    static constexpr const char* kind_name = "virtio-net NICs (netmap:0000:03:00.0)";
+    static constexpr const char* kind_name = "virtio-net";
 
     /// 4.1.2: 0x1041; 0x1000 is a transitional device, which has the modern structures too unless they were switched off.
     [[nodiscard]] static constexpr bool drives(const sys::pci_ids& ids) noexcept {

@@ -19,7 +19,7 @@ namespace nm {
 
 struct vmxnet3 {
     static constexpr const char* name = "vmxnet3";
-    static constexpr const char* kind_name = "VMware's NIC, vmxnet3 (netmap:0000:03:00.0)";
+    static constexpr const char* kind_name = "vmxnet3";
     [[nodiscard]] static constexpr bool drives(const sys::pci_ids& ids) noexcept {
         return ids.vendor == 0x15ad && ids.device == 0x07b0;
     }
