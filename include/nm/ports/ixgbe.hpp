@@ -20,6 +20,8 @@ namespace nm {
 struct ixgbe {
     static constexpr const char* name = "ixgbe";
     static constexpr const char* kind_name = "ixgbe";
+    /// Said aloud by every port of this kind.
+    static constexpr const char* caution = "model-tested, never run on hardware";
 
     [[nodiscard]] static constexpr bool drives(const sys::pci_ids& ids) noexcept {
         if (ids.vendor != 0x8086) return false;

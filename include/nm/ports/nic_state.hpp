@@ -208,6 +208,9 @@ private:
         if (auto ok = wakes_.make(vectors, n, info.name); !ok) return ok;
         constexpr std::array<const char*, 3> kinds{"INTx", "MSI", "MSI-X"};
         info.reason = std::string(Device::name) + ", " + kinds[static_cast<unsigned>(vectors.kind)];
+        if constexpr (requires { Device::caution; }) info.reason += std::string("; ") + Device::caution;
+        if constexpr (requires { bus.no_iommu(); })
+            if (bus.no_iommu()) info.advice = "no IOMMU keeps this device from any memory: turn on the IOMMU (intel_iommu=on, or the firmware's VT-d)";
         setup_.rings = n;
         setup_.tx_slots = shape.tx_slots;
         setup_.rx_slots = shape.rx_slots;
