@@ -117,6 +117,28 @@ struct packed_tx {
     }
 };
 
+struct packed_next {
+    std::uint32_t used_at;
+    postings::found what;
+    bool there;
+};
+/// Descriptors that name no buffer of the device's are counted, and passed.
+[[nodiscard]] [[gnu::noinline, gnu::cold]] inline packed_next skip(packed_descriptor* table, std::uint32_t mask, std::uint32_t used_at,
+                                                                  std::uint32_t shown, postings::entry* of, std::uint32_t slots,
+                                                                  std::uint32_t published, live_counters* stats) noexcept {
+    packed_ring ring;
+    ring.table = table, ring.mask = mask, ring.used_at = used_at, ring.shown = shown;
+    postings p;
+    p.of = of, p.slots = slots, p.published = published;
+    while (ring.used_at != ring.shown && ring.returned(ring.used_at)) {
+        const postings::found what{ring.id(ring.used_at), ring.len(ring.used_at)};
+        if (p.outstanding(what.id)) return {ring.used_at, what, true};
+        lied(stats);
+        ring.used(2);
+    }
+    return {ring.used_at, {}, false};
+}
+
 template <bar_access Bar>
 struct packed_rx {
     packed_ring ring;
@@ -134,7 +156,7 @@ struct packed_rx {
         now = {ring.id(ring.used_at), ring.len(ring.used_at)};
         if (p.outstanding(now.id)) [[likely]]
             return true;
-        const next n = skip(ring, p, stats);
+        const packed_next n = skip(ring.table, ring.mask, ring.used_at, ring.shown, p.of, p.slots, p.published, stats);
         ring.used_at = n.used_at;
         now = n.what;
         return n.there;
@@ -159,23 +181,6 @@ struct packed_rx {
         if (ring.put_at == ring.shown) return;
         begin();
         if (ring.wants()) bell.ring();
-    }
-
-private:
-    struct next {
-        std::uint32_t used_at;
-        postings::found what;
-        bool there;
-    };
-    // Descriptors that name no buffer of the device's are counted, and passed.
-    [[nodiscard]] [[gnu::noinline, gnu::cold]] static next skip(packed_ring ring, postings p, live_counters* stats) noexcept {
-        while (ring.used_at != ring.shown && ring.returned(ring.used_at)) {
-            const postings::found what{ring.id(ring.used_at), ring.len(ring.used_at)};
-            if (p.outstanding(what.id)) return {ring.used_at, what, true};
-            lied(stats);
-            ring.used(2);
-        }
-        return {ring.used_at, {}, false};
     }
 };
 

@@ -113,6 +113,26 @@ struct split_tx {
     }
 };
 
+struct split_next {
+    std::uint16_t seen;
+    postings::found what;
+};
+/// Entries that name no buffer of the device's are counted, and passed.
+[[nodiscard]] [[gnu::noinline, gnu::cold]] inline split_next skip(std::uint16_t* used, std::uint32_t mask, postings::entry* of, std::uint32_t slots,
+                                                                 std::uint32_t published, std::uint16_t seen, std::uint16_t known,
+                                                                 live_counters* stats) noexcept {
+    split_rings rings;
+    rings.used = used, rings.mask = mask;
+    postings p;
+    p.of = of, p.slots = slots, p.published = published;
+    for (; seen != known; ++seen) {
+        const used_element e = rings.entry(seen);
+        if ((e.id & 1) == 0 && p.outstanding(e.id / 2)) return {seen, {e.id / 2, e.len}};
+        lied(stats);
+    }
+    return {seen, {}};
+}
+
 template <bar_access Bar>
 struct split_rx {
     split_rings rings;
@@ -138,7 +158,7 @@ struct split_rx {
         now = {e.id / 2, e.len};
         if ((e.id & 1) == 0 && p.outstanding(now.id)) [[likely]]
             return true;
-        const next n = skip(rings, p, seen, known, stats);
+        const split_next n = skip(rings.used, rings.mask, p.of, p.slots, p.published, seen, known, stats);
         seen = n.seen;
         now = n.what;
         return seen != known;
@@ -163,22 +183,6 @@ struct split_rx {
         const auto old = static_cast<std::uint16_t>(p.published);
         begin();
         if (rings.wants(bell.event_idx, static_cast<std::uint16_t>(p.given), old)) bell.ring();
-    }
-
-private:
-    struct next {
-        std::uint16_t seen;
-        postings::found what;
-    };
-    // Entries that name no buffer of the device's are counted, and passed.
-    [[nodiscard]] [[gnu::noinline, gnu::cold]] static next skip(split_rings rings, postings p, std::uint16_t seen, std::uint16_t known,
-                                                               live_counters* stats) noexcept {
-        for (; seen != known; ++seen) {
-            const used_element e = rings.entry(seen);
-            if ((e.id & 1) == 0 && p.outstanding(e.id / 2)) return {seen, {e.id / 2, e.len}};
-            lied(stats);
-        }
-        return {seen, {}};
     }
 };
 
