@@ -6,6 +6,7 @@
 #include "nm/ports/e1000.hpp"
 #include "nm/ports/netdev.hpp"
 #include "nm/ports/nic.hpp"
+#include "nm/ports/vmxnet3.hpp"
 #include "vm/nic_fixture.hpp"
 
 // Every device does the same: a test here is for all of them.
@@ -14,7 +15,7 @@ namespace {
 using namespace nm;
 using namespace nm::test;
 
-using kinds = testing::Types<netdev, nic<e1000>>;
+using kinds = testing::Types<netdev, nic<e1000>, nic<vmxnet3>>;
 struct kind_names {
     template <class P>
     static std::string GetName(int) {
