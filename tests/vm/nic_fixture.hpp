@@ -76,7 +76,7 @@ class Nic : public testing::Test {
 protected:
     using port = P;
     void SetUp() override {
-        if (a_name.empty() || b_name.empty()) GTEST_SKIP() << "NM_A and NM_B do not say which ports to use";
+        if (a_name.empty()) GTEST_SKIP() << "NM_A and NM_B do not say which ports to use";
     }
     [[nodiscard]] P opened(const std::string& name, const open_options& o = {}) {
         P p = nm::open<P>(ctx, name, o);
@@ -109,7 +109,10 @@ protected:
                  std::function<std::size_t(std::uint32_t)> size = {}) {
         one_way<P, P> there{a, b}, back{b, a};
         for (auto* w : {&there, &back}) {
-            w->frames = frames, w->window = window;
+            // What has been looked at is the device's again with the next rxsync. One that has no buffer loses frames, and QEMU's
+            // hub sends those that it kept after later ones.
+            const std::uint64_t slots = (1514 + w->to.rx().buf_size() - 1) / w->to.rx().buf_size();
+            w->frames = frames, w->window = std::min<std::uint64_t>(window, (w->to.rx().num_slots() - 1) / (2 * slots));
             if (size) w->size = size;
             w->streams_from(stream);
         }
@@ -134,6 +137,15 @@ protected:
         EXPECT_EQ(r.overslept, 0U) << "of " << r.sleeps << " sleeps";
         std::printf("%s: %llu frames each way in %.2f s, %llu sleeps\n", a.mode().c_str(), static_cast<unsigned long long>(frames), r.seconds,
                     static_cast<unsigned long long>(r.sleeps));
+    }
+
+    /// One end, which the host has the other one of.
+    [[nodiscard]] P alone(const open_options& o = {}) {
+        P p = opened(a_name, o);
+        one_way<P, P> first{p, p};
+        first.frames = 1;
+        EXPECT_TRUE(exchange_how(idle::spin, first).finished) << "the host does not answer";
+        return p;
     }
 
     const std::string a_name = env("NM_A"), b_name = env("NM_B");

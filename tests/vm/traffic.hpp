@@ -182,37 +182,42 @@ struct exchange_result {
     bool finished = false;
 };
 
-/// Both ways at once until all frames have arrived, or nothing moves any more.
-template <class X, class Y>
-exchange_result exchange(X& there, Y& back, idle how = idle::spin, std::chrono::seconds limit = std::chrono::seconds{3}) {
+/// All ways at once until all frames have arrived, or nothing moves any more.
+template <class... Ways>
+exchange_result exchange_how(idle how, Ways&... way) {
     using namespace std::chrono_literals;
+    constexpr double patience = 3;
     exchange_result r;
     const auto begin = std::chrono::steady_clock::now();
     const auto passed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
     double moved = 0;
-    while (!there.done() || !back.done()) {
-        if (there.step() + back.step() != 0) {
+    while (!(way.done() && ...)) {
+        if ((way.step() + ...) != 0) {
             moved = passed();
             continue;
         }
-        if (passed() > moved + static_cast<double>(limit.count())) return r.seconds = passed(), r;
+        if (passed() > moved + patience) return r.seconds = passed(), r;
         if (how == idle::spin) {
             (void)::sched_yield();
             continue;
         }
         ++r.sleeps;
-        const auto found = wait_any(100ms, watch{there.to, events::rx}, watch{back.to, events::rx});
-        if (!any(found[0]) && !any(found[1])) ++r.overslept;
+        bool found = false;
+        for (const auto e : wait_any(100ms, watch{way.to, events::rx}...)) found |= any(e);
+        if (!found) ++r.overslept;
     }
     // What comes late comes twice, or was not sent.
     for (int i = 0; i < 20; ++i) {
-        (void)there.step();
-        (void)back.step();
+        (void)(way.step() + ...);
         (void)::usleep(500);
     }
     r.seconds = passed();
     r.finished = true;
     return r;
+}
+template <class X, class Y>
+exchange_result exchange(X& there, Y& back, idle how = idle::spin) {
+    return exchange_how(how, there, back);
 }
 
 }  // namespace nm::test
