@@ -11,7 +11,8 @@
 
 namespace {
 
-using ports = nm::all_ports;
+// Each pair of these kinds gets a loop of its own; NICs are in nic.cpp.
+using ports = nm::port_list<nm::netdev, nm::pipe, nm::vale_port, nm::null_port>;
 volatile std::sig_atomic_t stopped = 0;
 
 bool over(std::uint64_t deadline) { return stopped != 0 || nm::system_clock::now_ns() > deadline; }
