@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from harness import ovs, report, rows, settings  # noqa: E402
+from harness import guest, ovs, report, rows, settings  # noqa: E402
 from harness.evaluate import Sample, evaluate  # noqa: E402
 
 KEYS = ["work", "peer", "placement", "nm", "peer_rate", "ratio", "samples", "target", "met"]
@@ -85,7 +85,7 @@ class Rows(unittest.TestCase):
 
     def test_work_names_begin_as_the_rows_are_called(self):
         kinds = {r.work.split()[0] for w in rows.all_works() for r in w.rows}
-        self.assertEqual(kinds, {"channel", "switch", "kernel", "fused", "header"})
+        self.assertEqual(kinds, {"channel", "switch", "kernel", "vfio", "fused", "header"})
 
 
 class Switch(unittest.TestCase):
@@ -145,6 +145,64 @@ class OpenVSwitch(unittest.TestCase):
             settings.ovs.found, settings.net.why_not = found, root
         self.assertEqual(samples_, [])
         self.assertIn("package openvswitch-switch-dpdk not installed", reasons[""])
+
+
+class Guest(unittest.TestCase):
+    def works(self):
+        return [w for w in rows.all_works() if w.setting == "guest"]
+
+    def test_only_batches_of_64_have_the_target_and_both_sides_do_the_same_work(self):
+        self.assertEqual({w.name.split(" batch")[0] for w in self.works()}, {w.name.split(" batch")[0] for w in self.works() if "batch 64" in w.name})
+        for work in self.works():
+            self.assertEqual([r.targets for r in work.rows], [{"one-cpu": 3.0 if "batch 64" in work.name else None}])
+            ours, peer = work.contestants
+            self.assertEqual((ours.side, peer.side), ("vfio", "kernel"))
+            self.assertEqual(ours.command[3:], peer.command[1:])
+
+    def test_each_side_has_nics_of_its_own_that_are_alike(self):
+        nics = guest.Nics(["e1000", "virtio_net"])
+        self.assertEqual(len(nics.qemu), 12)
+        vfio, kernel = ([sorted(line.split("mac=")[1].split(",netdev")[0] for line in nics.qemu if f"addr={int(address[8:10], 16):x}," in line)
+                         for _, _, address in nics.addresses[side]] for side in ("vfio", "kernel"))
+        self.assertEqual(vfio, kernel)
+        hubs = [line.split("hubid=")[1].split()[0] for line in nics.qemu if "hubid" in line]
+        self.assertEqual({hubs.count(h) for h in hubs}, {2})
+        self.assertEqual(nics.names["e1000", "vfio", "a"], "0000:00:04.0")
+        self.assertEqual(nics.names["virtio_net", "kernel", "tx"], "$virtio_net_tx")
+
+    def test_samples_are_taken_in_turn_in_one_script(self):
+        work = self.works()[0]
+        text, turns = guest.scenario([work], 2, 0.2)
+        taken = [line.split()[1:3] for line in text.splitlines() if line.startswith("sample ")]
+        self.assertEqual([n for n, _ in taken], [str(n) for n in range(12)])
+        self.assertEqual([p for _, p in taken], 2 * (["bench-nic"] + 5 * ["bench-packet-nic"]))
+        self.assertEqual([way for _, _, way in turns], ["", "send", "mmsg", "v2", "v3", "qdisc"])
+        self.assertNotIn("virtio", text)
+        self.assertNotIn("{", text.split("sample 0")[1])
+
+    def test_the_best_way_counts_and_a_failure_is_a_reason(self):
+        work = self.works()[0]
+        _, turns = guest.scenario([work], 3, 0.2)
+        said = {"": 900, "send": 10, "mmsg": 30, "v2": 20, "v3": None, "qdisc": 5}
+        lines = [f"SAMPLE {n} " + (f'{{"rate": {said[turns[n % 6][2]]}}}' if said[turns[n % 6][2]] else "no ring") for n in range(18)]
+        rates, reasons = guest.results("\n".join(["noise", "SAMPLE", *lines]), turns)
+        boot = guest.Boot.__new__(guest.Boot)
+        boot.reason, boot.rates, boot.reasons = "", rates, reasons
+        where = type("Where", (), {"boot": boot})()
+        samples_, why, _ = settings.take(work, where, 3, say=lambda text: None)
+        result = evaluate(work.rows[0], samples_)[0]
+        self.assertEqual((result["nm"], result["peer_rate"], result["met"], why), (900, 30, True, {}))
+        self.assertTrue(work.rows[0].note.startswith("mmsg is the best"))
+        self.assertEqual(reasons[work.name, rows.AF_PACKET], f"{rows.AF_PACKET} v3: no ring")
+
+    def test_without_a_guest_nothing_is_met(self):
+        work = self.works()[0]
+        boot = guest.Boot.__new__(guest.Boot)
+        boot.reason, boot.rates, boot.reasons = guest.Boot.why(77, "skipped: not there: qemu\n"), {}, {}
+        samples_, why, _ = settings.take(work, type("Where", (), {"boot": boot})(), 3, say=lambda text: None)
+        self.assertEqual((samples_, why), ([], {"": "skipped: not there: qemu"}))
+        self.assertIsNone(evaluate(work.rows[0], samples_)[0]["met"])
+        self.assertEqual(guest.Boot.why(2, "vm.nics: INFRASTRUCTURE FAILURE: no\n-- the console\nx"), "vm.nics: INFRASTRUCTURE FAILURE: no")
 
 
 class Take(unittest.TestCase):

@@ -19,6 +19,8 @@ class Contestant:
     command: list  # the program in the bin directory, then its arguments
     package: str = ""
     scale: float = 1.0  # applied to the rate it reports
+    side: str = ""  # in a guest: whose NICs it has, vfio or kernel
+    ways: list = field(default_factory=list)  # in a guest: values of --mode, of which the best counts
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Work:
     unit: str
     contestants: list
     rows: list
-    setting: str = "plain"  # plain, veth, linux-bridge, bridge, ovs, callgrind, compile
+    setting: str = "plain"  # plain, veth, linux-bridge, bridge, ovs, guest, callgrind, compile
     rounds: int = 15
     quick: bool = True  # part of a quick run
     options: dict = field(default_factory=dict)
@@ -258,6 +260,30 @@ def switch_works():
     ]
 
 
+AF_PACKET = "AF_PACKET, the best way"
+
+
+def vfio_works():
+    """One guest, one boot. Batches of 1 are there to be seen: the peers' ways that need a batch are not."""
+    def work(kind, name, what, batch):
+        ends = ["--work", "tx", "--a", "{tx}"] if what == "tx" else ["--work", "loop", *INTERFACES]
+        shape = [*ends, "--batch", str(batch)]
+        modes = ["send", "mmsg", "v2", "v3", "qdisc"] if batch != 1 else ["send", "v2", "qdisc"]
+        title = "tx" if what == "tx" else "two ports, send and receive"
+        return Work(
+            f"vfio {name} {title}, batch {batch}", "Mpps",
+            [
+                Contestant("nm", ["bench-nic", "--mode", kind, *shape], side="vfio"),
+                Contestant(AF_PACKET, ["bench-packet-nic", *shape], side="kernel", ways=modes),
+            ],
+            [Row(AF_PACKET, one(3.0 if batch == 64 else None))],
+            setting="guest", rounds=5, quick=False, options={"nic": kind},
+        )
+
+    return [work(kind, name, what, batch) for kind, name in (("e1000", "e1000e"), ("virtio_net", "virtio-net"))
+            for what in ("tx", "loop") for batch in (64, 1)]
+
+
 def header_works():
     def work(header, budget):
         return Work(
@@ -271,4 +297,4 @@ def header_works():
 
 
 def all_works():
-    return channel_works() + switch_works() + kernel_works() + fused_works() + header_works()
+    return channel_works() + switch_works() + kernel_works() + vfio_works() + fused_works() + header_works()

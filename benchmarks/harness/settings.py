@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from shutil import which
 
-from . import net, ovs
+from . import guest, net, ovs
 from .evaluate import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,6 +207,33 @@ class Bridge(Plain):
         return answer["end"]["sum_received"]["bits_per_second"]
 
 
+class Guest(Plain):
+    """In a guest, together with all other works that are: who comes first has it booted, all take what it brought."""
+
+    def __enter__(self):
+        if not hasattr(self.where, "boot"):
+            for contestant in self.work.contestants:
+                self.program(contestant)
+            works, rounds = zip(*self.where.guest_works)
+            self.where.boot = guest.Boot(works, max(rounds), self.where)
+        if self.where.boot.reason:
+            raise Unavailable(self.where.boot.reason)
+        self.left = {}
+        for contestant in self.work.contestants:
+            rates, note, reason = self.where.boot.take(self.work, contestant)
+            self.left[contestant.name] = iter(rates), reason
+            for row in self.work.rows:
+                if row.peer == contestant.name:
+                    row.note = note
+        return self
+
+    def sample(self, contestant):
+        rates, reason = self.left[contestant.name]
+        for rate in rates:
+            return Sample(contestant.name, "one-cpu", rate)
+        raise Unavailable(reason)
+
+
 class Callgrind(Plain):
     """Instructions per packet: the difference between two runs of N and 2N packets, so that
     start-up does not count; only the function measured() is collected."""
@@ -260,7 +287,7 @@ DROPPED = {
     "moved": "the hypervisor moved the CPUs under them",
     "disturbed": "other programs had part of the CPUs",
 }
-SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "linux-bridge": LinuxBridge, "ovs": OvsDpdk, "callgrind": Callgrind, "compile": Compile}
+SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "linux-bridge": LinuxBridge, "ovs": OvsDpdk, "guest": Guest, "callgrind": Callgrind, "compile": Compile}
 
 
 def take(work, where, rounds, deadline=None, say=lambda text: print(text, file=sys.stderr)):
