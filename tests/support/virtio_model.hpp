@@ -297,11 +297,11 @@ private:
             std::memcpy(&v, &device_config[at - device_at], bytes);
             return v;
         }
-        const bool there = select_ < queues.size();
+        const bool there = select_ < (has(vio::feature::mq) ? queues.size() : 3);  // as QEMU has it
         switch (at) {
             case 4: return feature_half_ < 2 ? static_cast<std::uint32_t>(offered >> 32 * feature_half_) : 0;
             case 16: return config_vector_;
-            case 18: return queues.size();
+            case 18: return has(vio::feature::mq) ? queues.size() : 3;
             case 20: return status;
             case 24: return there ? queues[select_].size : 0;
             case 26: return there ? queues[select_].vector : 0xffffU;

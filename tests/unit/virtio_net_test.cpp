@@ -599,7 +599,7 @@ TEST(VirtioNet, SaysWhatIsWrongWithADevice) {
     }
     {
         virtio_model m(basic | feature::mq | feature::ctrl_vq);
-        m.device_config[8] = 9;  // pairs that there are no queues for
+        m.device_config[8] = 0;
         EXPECT_NE(text(m).find("broken"), std::string::npos);
     }
     {
@@ -649,6 +649,21 @@ TEST(VirtioNet, HoldsEveryStructureAgainstItsBar) {
     const auto ok = d->start(s);
     ASSERT_FALSE(ok);
     EXPECT_NE(ok.error().text.find("doorbell"), std::string::npos);
+}
+
+TEST(VirtioNet, NoticesPairsThatThereAreNoQueuesFor) {
+    virtio_model m(basic | feature::mq | feature::ctrl_vq, 2);
+    m.device_config[8] = 9;
+    auto d = device::open(m);
+    ASSERT_TRUE(d);
+    nm::nic_setup s;
+    s.rings = 4;
+    s.tx_slots = s.rx_slots = 16;
+    std::vector<std::byte> memory(d->ring_memory(s));
+    s.memory = {memory.data(), 0x1000, memory.size()};
+    const auto ok = d->start(s);
+    ASSERT_FALSE(ok);
+    EXPECT_NE(ok.error().text.find("5 queues"), std::string::npos) << ok.error().text;
 }
 
 TEST(VirtioNet, RefusesWhatItCannotDo) {

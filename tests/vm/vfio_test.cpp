@@ -391,7 +391,6 @@ TEST(Vfio, MovesWithItsMappings) {
     ASSERT_TRUE(iova);
     auto b = std::move(a);
     EXPECT_TRUE(sends_from(b, memory->data(), *iova));
-    b = std::move(b);
 }
 
 /// What /proc/self/maps says of a page: "rw-s"; empty: nothing.

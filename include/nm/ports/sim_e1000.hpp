@@ -130,7 +130,7 @@ public:
     void reset() noexcept override {
         clear_registers();
         clear_fifo();
-        reg(0x0000) = options_.qemu ? ctrl_fd | ctrl_slu | 1U << 20 | 1U << 18 | 1U << 22 | 2U << 8 : ctrl_fd;
+        reg(0x0000) = options_.qemu ? ctrl_fd | ctrl_slu | 2U << 8 | 1U << 18 | 1U << 20 : ctrl_fd;
         reg(status_at) = options_.qemu ? 2U << 8 : 0;
         reg(0x0010) = 1U << 8 | 1U << 9;  // EECD: present, auto-read done
         reg(0x0014) = 2;
@@ -244,7 +244,8 @@ private:
         release([this](std::span<const std::byte> frame) { return take_in(frame); });
     }
     void start_transmit() noexcept {
-        const bool reported = transmit(tx_ring, open_);
+        // 10.2.4.9: IVAR's bit 31 wants an interrupt with every status written back; QEMU then also writes all of them.
+        const bool reported = transmit(tx_ring, open_, options_.qemu && reg(ivar_at) >> 31 != 0);
         cause(icr_txqe | (!reported ? 0 : msix() ? icr_txq0 : icr_txdw));
     }
     void sent() noexcept override {

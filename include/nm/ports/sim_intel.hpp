@@ -73,8 +73,8 @@ protected:
     [[nodiscard]] std::uint32_t take(std::size_t offset) noexcept { return std::exchange(reg(offset), 0); }
 
     /// Legacy transmit descriptors from the head to the tail (82574 7.2.10, 82599 7.2.3.2.2). Says whether the device reported a
-    /// status of any.
-    [[nodiscard]] bool transmit(const ring& r, partial& open) {
+    /// status of any; `all`: of those too that did not ask for it.
+    [[nodiscard]] bool transmit(const ring& r, partial& open, bool all = false) {
         bool reported = false;
         for (std::uint32_t budget = count(r); budget != 0 && !empty(r); --budget) {
             const std::uint64_t at = base(r) + std::uint64_t{reg(r.head)} * descriptor;
@@ -98,7 +98,7 @@ protected:
                 open.bytes.clear();
                 open.bad = false;
             }
-            if ((command & rs) != 0) {
+            if ((command & rs) != 0 || all) {
                 const auto upper = static_cast<std::uint32_t>(d[1] >> 32) | 1U;
                 dma.write(at + 12, &upper, sizeof upper);
                 reported = true;

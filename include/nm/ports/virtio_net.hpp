@@ -235,16 +235,15 @@ private:
             if (common().read(common::config_generation) == before) break;
         }
         if (!offers(feature::mac)) mac_ = made_up();
-        const unsigned queues = common().read(common::num_queues);
         control_index_ = static_cast<std::uint16_t>(2 * max_pairs_);
-        if (max_pairs_ == 0 || max_pairs_ > 0x8000 || queues < 2 * max_pairs_ + (offers(feature::ctrl_vq) ? 1U : 0U))
-            return fail(EIO, bus_->name() + " says that it has " + std::to_string(max_pairs_) + " pairs of queues, and " +
-                                 std::to_string(queues) + " queues: it is broken");
+        if (max_pairs_ == 0 || max_pairs_ > 0x8000 - 1)  // 5.1.4.2
+            return fail(EIO, bus_->name() + " says that it has " + std::to_string(max_pairs_) + " pairs of queues: it is broken");
         max_pairs_ = std::min(max_pairs_, most_pairs);
         if (max_mtu_ < 68 || max_mtu_ > 65535 - frame_overhead) max_mtu_ = max_mtu_ < 68 ? 1500 : 65535 - frame_overhead;
+        // Of further pairs a device need not know before MQ is accepted (QEMU does not).
         max_slots_ = 32768 / 2;
-        for (unsigned q = 0; q < 2 * max_pairs_; ++q) {
-            common().write(common::queue_select, static_cast<std::uint16_t>(q));
+        for (std::uint16_t q = 0; q < 2; ++q) {
+            common().write(common::queue_select, q);
             max_slots_ = std::min(max_slots_, std::bit_floor(std::uint32_t{common().read(common::queue_size)}) / 2);
         }
         if (max_slots_ < 8)
@@ -293,8 +292,15 @@ private:
             return fail(ENODEV, bus_->name() + " does not work with the features that this driver has; with QEMU leave out the options "
                                 "that are not in docs/nics.md");
         features_ = want;
+        const unsigned queues = common().read(common::num_queues);
+        const unsigned needed = has(feature::ctrl_vq) ? control_queue_index() + 1U : 2 * setup_.rings;
+        if (queues < needed)
+            return fail(EIO, bus_->name() + " says that it has " + std::to_string(control_index_ / 2) + " pairs of queues, and " +
+                                 std::to_string(queues) + " queues: it is broken");
         return {};
     }
+    // 5.1.2: behind all pairs that the device has, or behind the first where there is no MQ.
+    [[nodiscard]] std::uint16_t control_queue_index() const noexcept { return has(virtio::feature::mq) ? control_index_ : 2; }
 
     // 4.1.5.1.3 Virtqueue configuration
     [[nodiscard]] result<queue> make_queue(std::uint16_t index, std::uint32_t size, std::uint16_t vector) {
@@ -343,9 +349,7 @@ private:
         return {};
     }
     [[nodiscard]] result<void> make_control() {
-        // 5.1.2: behind all pairs that the device has, or behind the first where there is no MQ.
-        const std::uint16_t index = has(virtio::feature::mq) ? control_index_ : 2;
-        auto q = make_queue(index, control_size, virtio::common::no_vector);
+        auto q = make_queue(control_queue_index(), control_size, virtio::common::no_vector);
         if (!q) return forward_error(q);
         const auto buffer = setup_.memory.take(page);
         if (buffer.at == nullptr) return too_little();
