@@ -588,6 +588,10 @@ TEST(VirtioNet, SaysWhatIsWrongWithADevice) {
         EXPECT_NE(text(m).find("legacy"), std::string::npos);
     }
     {
+        virtio_model m(basic & ~feature::access_platform);
+        EXPECT_NE(text(m).find("iommu_platform=on"), std::string::npos);
+    }
+    {
         virtio_model m(basic);
         m.config[0x34] = 0;
         EXPECT_NE(text(m).find("disable-modern=off"), std::string::npos);

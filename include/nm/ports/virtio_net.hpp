@@ -222,6 +222,10 @@ private:
             offered_ |= std::uint64_t{common().read(common::device_feature)} << 32 * half;
         }
         if (!offers(feature::version_1)) return fail(ENODEV, bus_->name() + " is a legacy virtio device; with QEMU give it disable-modern=off");
+        // 6.1: without it the device takes our addresses for the machine's own, past any IOMMU.
+        if (!offers(feature::access_platform) && !unguarded())
+            return fail(ENODEV, bus_->name() + " does not go through the IOMMU, and would write over this machine's memory; with QEMU give it "
+                                "iommu_platform=on");
         const structure<bar_type>& d = layout_.device;
         // 2.5: what spans words is read again until nothing changed meanwhile.
         for (unsigned tries = 0; tries < 16; ++tries) {
@@ -250,6 +254,10 @@ private:
             return fail(EIO, bus_->name() + ": its queues have " + std::to_string(2 * max_slots_) + " descriptors, of which a frame takes "
                                  "two; make them larger (QEMU: rx_queue_size=, tx_queue_size=)");
         return {};
+    }
+    [[nodiscard]] bool unguarded() const noexcept {
+        if constexpr (requires { bus_->no_iommu(); }) return bus_->no_iommu();
+        else return false;
     }
     // A locally administered address from the device's name, so that it is the same next time.
     [[nodiscard]] mac_address made_up() const {
