@@ -3,7 +3,6 @@
 
 // VMware's vmxnet3, as ESXi and QEMU have it. Source: vmxnet3_regs.hpp's, and for what a device does QEMU 7.2's hw/net/vmxnet3.c.
 
-#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "nm/ports/nic_device.hpp"
+#include "nm/ports/vmxnet3_area.hpp"
 #include "nm/ports/vmxnet3_queue.hpp"
 #include "nm/ports/vmxnet3_regs.hpp"
 #include "nm/spin_lock.hpp"
@@ -58,7 +58,7 @@ public:
         l.memory.no_cross = 4096;
         l.max_rings = abi::max_queues;
         l.min_slots = abi::ring_multiple;
-        l.max_slots = 4096;
+        l.max_slots = abi::max_slots;
         l.slots_multiple = abi::ring_multiple;
         l.default_slots = 1024;
         l.max_frame = abi::max_mtu + 18;
@@ -70,26 +70,23 @@ public:
     [[nodiscard]] std::size_t ring_memory(const nic_setup& s) const noexcept {
         const std::size_t one = dma_memory::rounded(s.tx_slots * sizeof(abi::descriptor)) +
                                 dma_memory::rounded(s.tx_slots * sizeof(abi::completion)) +
-                                dma_memory::rounded(rx_descriptors(s) * sizeof(abi::descriptor)) +
-                                dma_memory::rounded(rx_descriptors(s) * sizeof(abi::completion));
-        return dma_memory::rounded(sizeof(common)) + s.rings * one;
+                                dma_memory::rounded(area::rx_descriptors(s) * sizeof(abi::descriptor)) +
+                                dma_memory::rounded(area::rx_descriptors(s) * sizeof(abi::completion));
+        return dma_memory::rounded(sizeof(vmxnet3_area)) + s.rings * one;
     }
 
     [[nodiscard]] result<void> start(const nic_setup& setup) {
-        if (auto ok = check(setup); !ok) return ok;
+        if (auto ok = area::check(bus_->name(), setup); !ok) return ok;
         auto& s = *state_;
         s.setup = setup;
-        const auto piece = s.setup.memory.take(sizeof(common));
+        const auto piece = s.setup.memory.take(sizeof(vmxnet3_area));
         if (piece.at == nullptr) return no_memory();
-        s.area = piece.template as<common>();
+        s.area = piece.template as<vmxnet3_area>();
         s.queues.clear();
         s.queues.resize(setup.rings);
         for (unsigned q = 0; q < setup.rings; ++q)
             if (auto ok = queue_pair(q); !ok) return ok;
-        describe(piece.iova);
-        interrupts();
-        filter();
-        spread(piece.iova);
+        s.area->describe(setup, piece.iova, (ask(abi::get_conf_intr) >> 2 & 3) == abi::mask_mode_auto);
         doorbell_barrier();  // P2: all of it before its address
         write(control_, regs::dsal, static_cast<std::uint32_t>(piece.iova));
         write(control_, regs::dsah, static_cast<std::uint32_t>(piece.iova >> 32));
@@ -102,7 +99,10 @@ public:
     [[nodiscard]] vmxnet3_rx<bar_type> rx(unsigned ring) noexcept {
         const nic_setup& s = state_->setup;
         auto& q = state_->queues[ring];
-        return {{q.rx, q.rx_done, &rx_config(ring), s.rx_slots, rx_descriptors(s), ring, parts(s), buffer_len(s)}, data_, s.buffers};
+        return {{q.rx, q.rx_done, &state_->area->rx(ring, s.rings), s.rx_slots, area::rx_descriptors(s), ring, area::parts(s),
+                 area::buffer_len(s)},
+                data_,
+                s.buffers};
     }
 
     [[nodiscard]] result<void> run() {
@@ -111,7 +111,7 @@ public:
         if (ask(abi::activate) != 0)
             return fail(EIO, bus_->name() + " does not accept its configuration; give it fewer or smaller rings, or report this");
         // Masks, address and mode are lost on the way (QEMU), or not known (others).
-        for (unsigned v = 0; v < vectors(); ++v) write(data_, regs::imr[v], 1);
+        for (unsigned v = 0; v < area::vectors(s.setup); ++v) write(data_, regs::imr[v], 1);
         s.area->shared.intr.control = 0;
         for (unsigned q = 0; q < s.setup.rings; ++q) {
             write(data_, regs::rxprod[q], s.setup.rx_slots - 1);
@@ -170,7 +170,7 @@ public:
         auto& s = *state_;
         s.setup.promiscuous = on;
         if (s.area == nullptr) return;
-        s.area->shared.filter.mode = rx_mode();
+        s.area->shared.filter.mode = area::rx_mode(s.setup);
         if (s.running) command(abi::update_rx_mode);
     }
     [[nodiscard]] result<void> set_mac(const mac_address& m) {
@@ -186,8 +186,8 @@ public:
         command(abi::get_stats);
         nic_counters now;
         for (unsigned q = 0; q < s.setup.rings; ++q) {
-            const abi::tx_queue& t = tx_config(q);
-            const abi::rx_queue& r = rx_config(q);
+            const abi::tx_queue& t = state_->area->tx(q);
+            const abi::rx_queue& r = state_->area->rx(q, state_->setup.rings);
             now.tx_frames += load_once(t.unicast_frames) + load_once(t.multicast_frames) + load_once(t.broadcast_frames);
             now.tx_bytes += load_once(t.unicast_bytes) + load_once(t.multicast_bytes) + load_once(t.broadcast_bytes);
             now.rx_frames += load_once(r.unicast_frames) + load_once(r.multicast_frames) + load_once(r.broadcast_frames);
@@ -206,13 +206,8 @@ public:
 private:
     using regs = vmxnet3_regs;
     using abi = vmxnet3_abi;
+    using area = vmxnet3_area;
 
-    /// What device and driver share beside the rings.
-    struct common {
-        abi::shared shared;
-        abi::rss_conf rss;
-        alignas(abi::queue_alignment) std::array<std::byte, 2 * abi::max_queues * sizeof(abi::tx_queue)> queues;  // tx ones, then rx ones
-    };
     struct queue_memory {
         abi::descriptor *tx = nullptr, *rx = nullptr;
         const abi::completion *tx_done = nullptr, *rx_done = nullptr;
@@ -221,7 +216,7 @@ private:
     struct state {
         spin_lock lock;  // commands are written and then read; interrupts are switched by several threads
         nic_setup setup{};
-        common* area = nullptr;
+        vmxnet3_area* area = nullptr;
         std::vector<queue_memory> queues;
         std::uint32_t wanted = 0;  // interrupts, rx of ring i and tx_bit << i
         std::atomic<bool> running = false;
@@ -232,21 +227,7 @@ private:
 
     control(Bus& bus, bar_type data, bar_type registers) : bus_(&bus), data_(data), control_(registers), state_(std::make_unique<state>()) {}
 
-    // Completions come for ring 2 as well, of which there is one unit: the device looks at it.
-    [[nodiscard]] static index_t rx_descriptors(const nic_setup& s) noexcept { return s.rx_slots + abi::ring_multiple; }
-    [[nodiscard]] static std::uint32_t buffer_len(const nic_setup& s) noexcept { return std::min(s.buf_size, abi::max_buffer); }
-    [[nodiscard]] static index_t parts(const nic_setup& s) noexcept { return (s.mtu + 18 + buffer_len(s) - 1) / buffer_len(s); }
     [[nodiscard]] result<void> no_memory() const { return fail(ENOMEM, bus_->name() + ": too little memory for its rings"); }
-    [[nodiscard]] abi::tx_queue& tx_config(unsigned q) noexcept { return reinterpret_cast<abi::tx_queue*>(state_->area->queues.data())[q]; }
-    [[nodiscard]] abi::rx_queue& rx_config(unsigned q) noexcept {
-        return reinterpret_cast<abi::rx_queue*>(state_->area->queues.data())[state_->setup.rings + q];
-    }
-    [[nodiscard]] unsigned vectors() const noexcept {
-        const nic_vectors& v = state_->setup.vectors;
-        const unsigned last = state_->setup.rings - 1;
-        return 1 + std::max({v.link, v.rx(last), v.tx(last)});
-    }
-
     void command(std::uint32_t c) noexcept {
         const std::lock_guard guard(state_->lock);
         doorbell_barrier();  // P2: what it is about, before it
@@ -268,24 +249,10 @@ private:
         return {};
     }
 
-    [[nodiscard]] result<void> check(const nic_setup& s) const {
-        const std::string& who = bus_->name();
-        const auto fits = [](index_t n) { return n >= abi::ring_multiple && n <= 4096 && n % abi::ring_multiple == 0; };
-        if (s.rings == 0 || s.rings > abi::max_queues) return fail(EINVAL, who + ": a vmxnet3 has 1 to 8 pairs of rings");
-        if (!fits(s.tx_slots) || !fits(s.rx_slots)) return fail(EINVAL, who + ": a ring has 32 to 4096 slots, in steps of 32");
-        if (s.mtu < abi::min_mtu || s.mtu > abi::max_mtu) return fail(EINVAL, who + ": the MTU must be 60 to 9000 bytes");
-        if (s.buf_size == 0 || parts(s) > abi::max_rx_parts || parts(s) >= s.rx_slots)
-            return fail(EINVAL, who + ": a frame would need more than 16 buffers, or all slots; choose larger buffers, or a smaller MTU");
-        const nic_vectors& v = s.vectors;  // QEMU exits when there are more than it has
-        if (std::max({v.link, v.rx(s.rings - 1), v.tx(s.rings - 1)}) >= abi::max_vectors)
-            return fail(EINVAL, who + ": a vmxnet3 has 25 interrupt vectors; open fewer rings");
-        return {};
-    }
-
     // TxQueueDesc, RxQueueDesc
     [[nodiscard]] result<void> queue_pair(unsigned q) {
         nic_setup& s = state_->setup;
-        const index_t rx_count = rx_descriptors(s);
+        const index_t rx_count = area::rx_descriptors(s);
         const auto tx_ring = s.memory.take(s.tx_slots * sizeof(abi::descriptor));
         const auto tx_done = s.memory.take(s.tx_slots * sizeof(abi::completion));
         const auto rx_rings = s.memory.take(rx_count * sizeof(abi::descriptor));
@@ -297,14 +264,14 @@ private:
         p.rx = rx_rings.template as<abi::descriptor>();
         p.rx_done = rx_done.template as<const abi::completion>();
         p.slot_of = std::make_unique<std::uint32_t[]>(s.tx_slots);
-        abi::tx_queue& t = tx_config(q);
+        abi::tx_queue& t = state_->area->tx(q);
         t = {};
         t.ring = tx_ring.iova;
         t.ring_len = s.tx_slots;
         t.completions = tx_done.iova;
         t.completions_len = s.tx_slots;
         t.vector = static_cast<std::uint8_t>(s.vectors.tx(q));
-        abi::rx_queue& r = rx_config(q);
+        abi::rx_queue& r = state_->area->rx(q, state_->setup.rings);
         r = {};
         r.rings = {rx_rings.iova, rx_rings.iova + s.rx_slots * sizeof(abi::descriptor)};
         r.rings_len = {s.rx_slots, abi::ring_multiple};
@@ -313,57 +280,6 @@ private:
         r.vector = static_cast<std::uint8_t>(s.vectors.rx(q));
         return {};
     }
-    // MiscConf. No offloads: netmap's frames are what is on the wire.
-    void describe(std::uint64_t iova) noexcept {
-        const nic_setup& s = state_->setup;
-        abi::shared& a = state_->area->shared;
-        a = {};
-        a.magic = abi::magic;
-        a.misc.version = abi::driver_version;
-        a.misc.guest = abi::gos_linux_64;
-        a.misc.revisions = 1;
-        a.misc.upt_versions = 1;
-        a.misc.queues = iova + offsetof(common, queues);
-        a.misc.queues_len = static_cast<std::uint32_t>(s.rings * (sizeof(abi::tx_queue) + sizeof(abi::rx_queue)));
-        a.misc.mtu = s.mtu;
-        a.misc.max_rx_parts = static_cast<std::uint16_t>(parts(s));
-        a.misc.tx_queues = a.misc.rx_queues = static_cast<std::uint8_t>(s.rings);
-    }
-    // IntrConf. Moderation has levels without a unit of time: it is off, or left to the device.
-    void interrupts() noexcept {
-        abi::intr_conf& c = state_->area->shared.intr;
-        c.auto_mask = (ask(abi::get_conf_intr) >> 2 & 3) == abi::mask_mode_auto ? 1 : 0;
-        c.vectors = static_cast<std::uint8_t>(vectors());
-        c.event_vector = static_cast<std::uint8_t>(state_->setup.vectors.link);
-        c.moderation.fill(state_->setup.moderation_ns == 0 ? abi::moderation_none : abi::moderation_adaptive);
-        c.control = abi::disable_all;
-    }
-    // RxFilterConf: tagged frames of all VLANs
-    void filter() noexcept {
-        abi::rx_filter& f = state_->area->shared.filter;
-        f.mode = rx_mode();
-        f.vlans.fill(~0U);
-    }
-    [[nodiscard]] std::uint32_t rx_mode() const noexcept {
-        return abi::rx_unicast | abi::rx_broadcast | abi::rx_all_multicast | (state_->setup.promiscuous ? abi::rx_promiscuous : 0);
-    }
-    // RSSConf. The key makes both directions of a connection meet in one queue.
-    void spread(std::uint64_t iova) noexcept {
-        const unsigned rings = state_->setup.rings;
-        if (rings == 1) return;
-        abi::rss_conf& r = state_->area->rss;
-        r = {};
-        r.hash_type = abi::rss_all_types;
-        r.hash_function = abi::rss_toeplitz;
-        r.key_len = static_cast<std::uint16_t>(r.key.size());
-        r.table_len = static_cast<std::uint16_t>(r.table.size());
-        for (std::size_t i = 0; i < r.key.size(); ++i) r.key[i] = i % 2 == 0 ? 0x6d : 0x5a;
-        for (std::size_t i = 0; i < r.table.size(); ++i) r.table[i] = static_cast<std::uint8_t>(i % rings);
-        abi::shared& a = state_->area->shared;
-        a.misc.features = abi::feature_rss;
-        a.rss = {1, sizeof(abi::rss_conf), iova + offsetof(common, rss)};
-    }
-
     void interrupt(unsigned vector, std::uint32_t bit, bool on) noexcept {
         auto& s = *state_;
         const std::lock_guard guard(s.lock);
@@ -382,7 +298,7 @@ private:
         if ((events & (abi::event_rx_error | abi::event_tx_error)) == 0) return;
         command(abi::get_queue_status);
         for (unsigned q = 0; q < s.setup.rings; ++q)
-            if (load_once(tx_config(q).status.stopped) != 0 || load_once(rx_config(q).status.stopped) != 0) s.stopped = true;
+            if (load_once(state_->area->tx(q).status.stopped) != 0 || load_once(state_->area->rx(q, state_->setup.rings).status.stopped) != 0) s.stopped = true;
     }
     void write_mac() noexcept {
         std::uint32_t low = 0, high = 0;

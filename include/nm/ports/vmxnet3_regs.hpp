@@ -68,7 +68,7 @@ struct vmxnet3_abi {
     // Limits. Ring sizes are multiples of 32.
     static constexpr unsigned max_queues = 8;
     static constexpr unsigned max_vectors = 25;
-    static constexpr unsigned ring_multiple = 32;
+    static constexpr unsigned ring_multiple = 32, max_slots = 4096;
     static constexpr unsigned min_mtu = 60, max_mtu = 9000;  // QEMU aborts on others
     static constexpr std::uint32_t magic = 0xbabefee1;
 
