@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "nm/ports/e1000_regs.hpp"
+#include "nm/ports/intel_address.hpp"
 #include "nm/ports/intel_ring.hpp"
 #include "nm/ports/nic_device.hpp"
 
@@ -190,8 +191,7 @@ private:
         quiet();
         if (!nic_wait(std::chrono::milliseconds(100), [this] { return (read(bar_, regs::ctrl) & b::ctrl_rst) == 0; }))
             return fail(EIO, bus_->name() + " does not come out of its reset; `echo 1 > /sys/bus/pci/devices/" + bus_->name() + "/reset` may help");
-        const std::uint32_t low = read(bar_, regs::ral[0]), high = read(bar_, regs::rah[0]);
-        for (unsigned i = 0; i < 6; ++i) mac_[i] = static_cast<std::uint8_t>(i < 4 ? low >> 8 * i : high >> 8 * (i - 4));
+        mac_ = intel::address_registers(read(bar_, regs::ral[0]), read(bar_, regs::rah[0])).mac();
         return {};
     }
     void general() noexcept {
@@ -250,11 +250,9 @@ private:
         return r | (11 - log) << b::rctl_bsize;                                   // 2048, 1024, 512, 256: 0, 1, 2, 3
     }
     void write_mac() noexcept {
-        std::uint32_t low = 0, high = b::rah_av;
-        for (unsigned i = 0; i < 4; ++i) low |= std::uint32_t{mac_[i]} << 8 * i;
-        for (unsigned i = 4; i < 6; ++i) high |= std::uint32_t{mac_[i]} << 8 * (i - 4);
-        write(bar_, regs::ral[0], low);
-        write(bar_, regs::rah[0], high);
+        const intel::address_registers a(mac_);
+        write(bar_, regs::ral[0], a.low);
+        write(bar_, regs::rah[0], a.high);
     }
 
     // 4.6.6 Transmit initialization

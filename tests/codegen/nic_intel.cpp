@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// functions: ^unsigned int nm::(forward|generate|drain)<
+// functions: ::rxsync\(\)
+// functions: ::push\(unsigned int\)
+// functions: ::take_back\(unsigned int\)
+// Rings of legacy descriptors (e1000 and ixgbe): no call in the per-packet loop.
+#include "nic_roads.hpp"
+#include "nm/ports/e1000.hpp"
+
+template struct nic_roads<nm::e1000>;
