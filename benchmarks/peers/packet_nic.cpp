@@ -13,9 +13,11 @@
 #include <cerrno>
 #include <fstream>
 #include <linux/if_packet.h>
+#include <linux/sockios.h>
 #include <net/ethernet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <tuple>
@@ -63,6 +65,11 @@ struct sender {
         bind_to(fd, interface, 0);
     }
     void kick() const noexcept {}
+    /// Bytes that are under way to the device.
+    [[nodiscard]] int pending() const noexcept {
+        int bytes = 0;
+        return ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+    }
     int fd;
     bench::flow& flow;
 };
@@ -269,6 +276,7 @@ void run(const bench::options& o) {
             queued += n;
             return n;
         });
+        for (const double end = bench::now() + 0.3; out.pending() != 0 && bench::now() < end; (void)usleep(1000)) out.kick();
         const std::uint64_t sent = sent_by(o.a) - before;
         lost = queued - std::min(queued, sent);
         if (lost != 0) rate.rate *= static_cast<double>(sent) / static_cast<double>(queued);
