@@ -5,10 +5,15 @@
 // 1.2" 4.1.4, and queues of both formats, one buffer at a time, so that a test says in which order the device does what, or
 // lets it lie.
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nm/ports/nic_device.hpp"

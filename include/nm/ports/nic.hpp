@@ -87,14 +87,22 @@ public:
         this->state().read_missed();
         return handle::rx_stats();
     }
-    /// The same numbers as a kernel interface's; of `^`, what the stack sent there (in) and heard.
+    /// The same numbers as a kernel interface's, of a device that counts; of `^`, what the stack sent there (in) and heard.
     [[nodiscard]] std::optional<sys::link_counters> kernel_counters() {
         if (this->view().ring_range::empty()) return this->state().host_counters();
+        if constexpr (!counts<Device>) return std::nullopt;
         const nic_counters c = device_counters();
         return sys::link_counters{c.rx_frames, c.tx_frames, c.rx_bytes, c.tx_bytes, c.rx_missed, 0};
     }
 
 private:
+    // A device without counters says so: `static constexpr bool counts = false`.
+    template <class D>
+    static constexpr bool counts = [] {
+        if constexpr (requires { D::counts; }) return D::counts;
+        else return true;
+    }();
+
     using handle::handle;
     using state_ptr = std::shared_ptr<state_type>;
 

@@ -163,7 +163,6 @@ public:
         mac_ = m;
         return {};
     }
-    /// A virtio device counts nothing.
     void add_counters(nic_counters&) const noexcept {}
 
 private:
