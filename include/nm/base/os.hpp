@@ -124,9 +124,10 @@ inline void eventfd_signal(int fd) noexcept {
     [[maybe_unused]] const auto n = ::write(fd, &one, sizeof one);
 }
 
-inline void eventfd_clear(int fd) noexcept {
+/// Whether there was a signal.
+inline bool eventfd_clear(int fd) noexcept {
     std::uint64_t count = 0;
-    [[maybe_unused]] const auto n = ::read(fd, &count, sizeof count);
+    return ::read(fd, &count, sizeof count) == sizeof count;
 }
 
 /// The slow half of an asymmetric barrier: after it returns, every other running thread of this process has passed a

@@ -119,14 +119,12 @@ public:
     }
     void interrupt_tx(unsigned, bool on) noexcept { change_mask(setup_.vectors.shared() ? b::irq_txdw : b::irq_txq0, on); }
     /// 10.2.4.1: reading clears all causes.
-    void ack() noexcept {
-        if (setup_.vectors.kind != sys::irq_kind::msix || setup_.vectors.shared()) {
-            (void)read(bar_, regs::icr);
-            return;
-        }
+    bool ack() noexcept {
+        if (setup_.vectors.kind != sys::irq_kind::msix || setup_.vectors.shared()) return read(bar_, regs::icr) != 0;
         // Each message has masked its cause (10.2.4.9); queues' are asked for again one by one.
         write(bar_, regs::icr, b::irq_lsc | b::irq_other);
         write(bar_, regs::ims, link_cause());
+        return false;
     }
 
     [[nodiscard]] nic_link link() const noexcept {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "nm/ports/intel_ring.hpp"
 #include "nm/ports/ixgbe_regs.hpp"
 #include "nm/ports/nic_device.hpp"
+#include "nm/spin_lock.hpp"
 
 namespace nm {
 
@@ -78,7 +80,7 @@ public:
             if (q.tx.at == nullptr || q.rx.at == nullptr) return fail(ENOMEM, bus_->name() + ": too little memory for its rings");
             q.marks = std::make_unique<typename intel_tx<bar_type>::mark[]>(tx_descriptors(setup_));
         }
-        wanted_.assign(2 * setup_.rings, false);
+        wanted_->by.assign(2 * setup_.rings, false);
         general();
         clear_statistics();
         interrupts();
@@ -104,15 +106,17 @@ public:
     }
     void stop() noexcept {
         quiet();
-        wanted_.assign(wanted_.size(), false);
+        const std::lock_guard guard(wanted_->lock);
+        wanted_->by.assign(wanted_->by.size(), false);
     }
 
     void interrupt_rx(unsigned ring, bool on) noexcept { want(2 * ring, on); }
     void interrupt_tx(unsigned ring, bool on) noexcept { want(2 * ring + 1, on); }
     /// 8.2.3.5.1: reading clears the causes; with a vector each, only those of the link and the like (OCD).
-    void ack() noexcept {
-        (void)read(bar_, regs::eicr);
+    bool ack() noexcept {
+        const bool some = read(bar_, regs::eicr) != 0;
         ask_for_link();
+        return some;
     }
 
     [[nodiscard]] nic_link link() const noexcept {
@@ -242,14 +246,21 @@ private:
         if (v.kind != sys::irq_kind::msix) return which & 15;
         return which % 2 == 0 ? v.rx(which / 2) : v.tx(which / 2);
     }
+    /// Interrupts, by directions of queues. Several threads switch them.
+    struct wishes {
+        spin_lock lock;
+        std::vector<bool> by;
+    };
     // Causes may share a bit: it is off when nobody wants it.
     void want(unsigned which, bool on) noexcept {
-        wanted_[which] = on;
+        const std::lock_guard guard(wanted_->lock);
+        auto& by = wanted_->by;
+        by[which] = on;
         const std::uint32_t c = cause(which), bit = 1U << c % 32;
         const bool many = setup_.vectors.kind == sys::irq_kind::msix;
         if (on) return write(bar_, many ? regs::eims_ex[c / 32] : regs::eims, bit);
-        for (unsigned i = 0; i < wanted_.size(); ++i)
-            if (wanted_[i] && cause(i) == c) return;
+        for (unsigned i = 0; i < by.size(); ++i)
+            if (by[i] && cause(i) == c) return;
         write(bar_, many ? regs::eimc_ex[c / 32] : regs::eimc, bit);
     }
     void ask_for_link() noexcept {
@@ -346,7 +357,7 @@ private:
     mac_address mac_{};
     nic_setup setup_;
     std::vector<queue> queues_;
-    std::vector<bool> wanted_;
+    std::unique_ptr<wishes> wanted_ = std::make_unique<wishes>();
 };
 
 }  // namespace nm

@@ -178,11 +178,11 @@ concept nic_control = requires(C& c, const C& k, Bus& bus, const nic_setup& setu
     requires nic_rx_queue<decltype(c.rx(ring))>;
     { c.run() } -> std::same_as<result<void>>;
     { c.stop() } noexcept;
-    // Interrupts of ring i and direction: on until the next one, or until off. A device whose vector is shared says with ack()
-    // that it was seen.
+    // Interrupts of ring i and direction: on until the next one, or until off. A device whose vector is shared is told by ack()
+    // that it was seen; true: it had something to say. These three, and link(), are called by any ring's thread.
     { c.interrupt_rx(ring, on) } noexcept;
     { c.interrupt_tx(ring, on) } noexcept;
-    { c.ack() } noexcept;
+    { c.ack() } noexcept -> std::same_as<bool>;
     { c.link() } noexcept -> std::same_as<nic_link>;
     { c.set_promiscuous(on) } noexcept;
     { c.set_mac(mac_address{}) } -> std::same_as<result<void>>;

@@ -134,7 +134,9 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
         both_info.tx_rings += 1;
         both_info.rx_rings += 1;
         host_rx.back().set_timestamps(o.timestamps);
-        return host_.join(wakes_.fd({port_spec{}, {tx.size(), rx.size()}, {}}));
+        ok = host_.join(wakes_.fd({port_spec{}, {tx.size(), rx.size()}, {}}));
+        if (!ok) close_host();
+        return ok;
     }
     [[nodiscard]] bool has_host() const noexcept { return !host_tx.empty(); }
     void deliver_headers(bool on) noexcept { host_.deliver_headers(on); }
@@ -150,22 +152,19 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
     void arm(events e, const ring_view& v) noexcept {
         if (!v.host.empty()) host_.arm(e, host_tx[0], host_rx[0]);
         if (v.ring_range::empty()) return;
-        const nic_vectors& k = wakes_.vectors();
-        wakes_.clear(k.link);
-        control->ack();
+        take_signal();
         for (unsigned i = v.rx_first; i < v.rx_first + v.rx_count; ++i) arm_rx(i, any(e & events::rx));
         for (unsigned i = v.tx_first; i < v.tx_first + v.tx_count; ++i) arm_tx(i, any(e & events::tx));
-        if (k.kind == sys::irq_kind::intx) bus.unmask_intx();
         std::atomic_thread_fence(std::memory_order_seq_cst);  // W: armed, then looked
         for (unsigned i = v.rx_first; i < v.rx_first + v.rx_count; ++i) look_rx(i);
         for (unsigned i = v.tx_first; i < v.tx_first + v.tx_count; ++i) look_tx(i);
-        if (!status(v)) wakes_.signal(k.link);
+        if (!status(v)) wakes_.signal(wakes_.common());
     }
     /// ENETDOWN when the link went away, or did not come within five seconds.
     [[nodiscard]] result<void> status(const ring_view& v) {
         if (v.ring_range::empty()) return host_.status();
         const nic_link l = control->link();
-        had_link_ |= l.up;
+        if (l.up) had_link_ = true;
         if (l.up || (!had_link_ && system_clock::now_ns() - opened_at_ < 5'000'000'000U)) return {};
         return fail(ENETDOWN, info.name + " has no link; look at the cable and the other end");
     }
@@ -275,45 +274,47 @@ private:
         rx.back().backend().q.stats = &rx.back().live();
     }
 
+    // Of the link, or of the only vector. What the others wait for may have been in it: a device may tell once, and ack() takes
+    // what it has not told yet.
+    void take_signal() noexcept {
+        bool some = wakes_.clear(wakes_.common());
+        some |= control->ack();
+        if (!wakes_.vectors().shared()) return;
+        if (wakes_.vectors().kind == sys::irq_kind::intx) bus.unmask_intx();
+        if (!some) return;
+        std::atomic_thread_fence(std::memory_order_seq_cst);  // W: taken, then who is armed; who is not yet looks afterwards
+        for (unsigned i = 0; i < rx_sides_.size(); ++i) {
+            if (rx_sides_[i].armed.load(std::memory_order_relaxed)) wakes_.signal(wakes_.rx(i));
+            if (tx_sides_[i].armed.load(std::memory_order_relaxed)) wakes_.signal(wakes_.tx(i));
+        }
+    }
     void arm_rx(unsigned i, bool on) noexcept {
-        rx_sides_[i].armed = on;
-        if (!wakes_.vectors().shared()) wakes_.clear(wakes_.vectors().rx(i));
+        rx_sides_[i].armed.store(on, std::memory_order_relaxed);
+        wakes_.clear(wakes_.rx(i));
         control->interrupt_rx(i, on);
     }
     void arm_tx(unsigned i, bool on) noexcept {
-        tx_sides_[i].armed = on;
-        if (!wakes_.vectors().shared()) wakes_.clear(wakes_.vectors().tx(i));
+        tx_sides_[i].armed.store(on, std::memory_order_relaxed);
+        wakes_.clear(wakes_.tx(i));
         control->interrupt_tx(i, on);
     }
-    // Whether there is work already in what is armed of a ring.
+    // Whether there is work already in what is armed of a ring. By its own thread.
     void look_rx(unsigned i) noexcept {
         rx_ring_type& r = rx[i];
-        if (rx_sides_[i].armed && (!r.empty() || r.backend().ready(r.truth().hwtail))) wakes_.signal(wakes_.vectors().rx(i));
+        if (rx_sides_[i].armed && (!r.empty() || r.backend().ready(r.truth().hwtail))) wakes_.signal(wakes_.rx(i));
     }
     void look_tx(unsigned i) noexcept {
         tx_ring_type& t = tx[i];
-        if (tx_sides_[i].armed && (!t.empty() || t.backend().reclaim(0, sync_flags::none) != t.truth().hwtail))
-            wakes_.signal(wakes_.vectors().tx(i));
+        if (tx_sides_[i].armed && (!t.empty() || t.backend().reclaim(0, sync_flags::none) != t.truth().hwtail)) wakes_.signal(wakes_.tx(i));
     }
-    // By a ring's publish. A descriptor that all share stays readable for who else sleeps.
+    // By a ring's publish.
     [[gnu::noinline, gnu::cold]] void disarm_rx(nic_side& s) noexcept {
-        s.armed = false;
-        control->interrupt_rx(s.ring, false);
-        after_disarm(wakes_.vectors().rx(s.ring));
+        arm_rx(s.ring, false);
+        if (wakes_.vectors().shared()) take_signal();
     }
     [[gnu::noinline, gnu::cold]] void disarm_tx(nic_side& s) noexcept {
-        s.armed = false;
-        control->interrupt_tx(s.ring, false);
-        after_disarm(wakes_.vectors().tx(s.ring));
-    }
-    void after_disarm(unsigned vector) noexcept {
-        wakes_.clear(vector);
-        if (!wakes_.vectors().shared()) return;
-        for (unsigned i = 0; i < tx_sides_.size(); ++i) look_rx(i), look_tx(i);
-        if (wakes_.vectors().kind == sys::irq_kind::intx) {
-            control->ack();
-            bus.unmask_intx();
-        }
+        arm_tx(s.ring, false);
+        if (wakes_.vectors().shared()) take_signal();
     }
 
     void close() noexcept {
@@ -345,7 +346,7 @@ private:
     nic_counters counted_;
     std::uint64_t missed_ = 0;
     std::uint64_t opened_at_ = 0;
-    bool had_link_ = false;
+    std::atomic<bool> had_link_ = false;
     nic_host host_;
     transparent_port<rx_steps, tx_steps> transparent_;
 };

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// Interrupts as descriptors to sleep on. Each ring has one for each direction, if the device has vectors enough: two threads
-// with a ring each do not take each other's wake-ups. Else there is one for all.
+// Interrupts as descriptors to sleep on. Each ring has one for each direction: two threads with a ring each do not take each
+// other's wake-ups. A device with vectors enough signals them itself. Else it signals one for all, and who takes that signal
+// passes it on to the others' (nic_state.hpp).
 
-#include <algorithm>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,15 +28,16 @@ public:
 
     [[nodiscard]] result<void> make(const nic_vectors& v, unsigned rings, const std::string& name) {
         vectors_ = v;
-        for (unsigned i = 0; i < (v.shared() ? 1 : 2 * rings + 1); ++i) {
+        rings_ = rings;
+        for (unsigned i = 0; i < 2 * rings + 1; ++i) {
             auto fd = base::make_eventfd();
             if (!fd) return forward_error(fd);
-            by_vector_.push_back(std::move(*fd));
-            raw_.push_back(by_vector_.back().get());
+            owned_.push_back(std::move(*fd));
+            raw_.push_back(owned_.back().get());
         }
-        for (unsigned i = 0; i < rings && !v.shared(); ++i)
-            if (auto ok = together(each_.emplace_back(), {v.rx(i), v.tx(i), v.link}, name); !ok) return ok;
-        if (v.shared() || rings == 1) return {};
+        for (unsigned i = 0; i < rings; ++i)
+            if (auto ok = together(each_.emplace_back(), {rx(i), tx(i), common()}, name); !ok) return ok;
+        if (rings == 1) return {};
         std::vector<unsigned> all(2 * rings + 1);
         for (unsigned i = 0; i < all.size(); ++i) all[i] = i;
         return together(all_, all, name);
@@ -43,19 +45,25 @@ public:
 
     [[nodiscard]] const nic_vectors& vectors() const noexcept { return vectors_; }
     /// For set_irqs: vector i signals the i-th.
-    [[nodiscard]] const std::vector<int>& descriptors() const noexcept { return raw_; }
+    [[nodiscard]] std::span<const int> descriptors() const noexcept {
+        return vectors_.shared() && !raw_.empty() ? std::span(raw_).last(1) : std::span(raw_);
+    }
     [[nodiscard]] int fd(const ring_view& v) const noexcept {
-        if (vectors_.shared()) return raw_[0];
         const bool one = v.tx_count + v.rx_count == 1 || (v.tx_count == 1 && v.rx_count == 1 && v.tx_first == v.rx_first);
         return one || !all_ ? each_[v.rx_count != 0 ? v.rx_first : v.tx_first].get() : all_.get();
     }
-    void signal(unsigned vector) const noexcept { base::eventfd_signal(raw_[vector]); }
-    void clear(unsigned vector) const noexcept { base::eventfd_clear(raw_[vector]); }
+    /// Which wake-up is a ring's; as plan() has the vectors. common(): the link's, or the only vector's.
+    [[nodiscard]] static unsigned rx(unsigned ring) noexcept { return ring; }
+    [[nodiscard]] unsigned tx(unsigned ring) const noexcept { return rings_ + ring; }
+    [[nodiscard]] unsigned common() const noexcept { return 2 * rings_; }
+    void signal(unsigned wake) const noexcept { base::eventfd_signal(raw_[wake]); }
+    /// Whether it had been signalled.
+    bool clear(unsigned wake) const noexcept { return base::eventfd_clear(raw_[wake]); }
 
 private:
-    [[nodiscard]] result<void> together(base::unique_fd& set, const std::vector<unsigned>& vectors, const std::string& name) {
+    [[nodiscard]] result<void> together(base::unique_fd& set, const std::vector<unsigned>& wakes, const std::string& name) {
         set.reset(::epoll_create1(EPOLL_CLOEXEC));
-        for (const unsigned i : vectors) {
+        for (const unsigned i : wakes) {
             epoll_event e{};
             e.events = EPOLLIN;
             if (!set || ::epoll_ctl(set.get(), EPOLL_CTL_ADD, raw_[i], &e) != 0)
@@ -65,9 +73,10 @@ private:
     }
 
     nic_vectors vectors_;
-    std::vector<base::unique_fd> by_vector_;
+    unsigned rings_ = 0;
+    std::vector<base::unique_fd> owned_;
     std::vector<int> raw_;
-    std::vector<base::unique_fd> each_;  // of one ring's vectors and the link's
+    std::vector<base::unique_fd> each_;  // of one ring's and the common one
     base::unique_fd all_;
 };
 

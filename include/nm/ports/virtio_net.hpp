@@ -131,9 +131,7 @@ public:
     void interrupt_rx(unsigned i, bool on) noexcept { interrupt(pairs_[i].rx, on); }
     void interrupt_tx(unsigned i, bool on) noexcept { interrupt(pairs_[i].tx, on); }
     /// 4.1.4.5: reading it clears it. Vectors need none of that.
-    void ack() noexcept {
-        if (setup_.vectors.kind == sys::irq_kind::intx) (void)layout_.isr.read(virtio::isr_status);
-    }
+    bool ack() noexcept { return setup_.vectors.kind == sys::irq_kind::intx && layout_.isr.read(virtio::isr_status) != 0; }
 
     [[nodiscard]] nic_link link() const noexcept {
         using namespace virtio;

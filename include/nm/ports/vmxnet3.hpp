@@ -150,14 +150,8 @@ public:
 
     void interrupt_rx(unsigned ring, bool on) noexcept { interrupt(state_->setup.vectors.rx(ring), 1U << ring, on); }
     void interrupt_tx(unsigned ring, bool on) noexcept { interrupt(state_->setup.vectors.tx(ring), tx_bit << ring, on); }
-    /// An interrupt masks its vector (auto_mask), so nothing is wanted of a shared one any more. Of INTx, the cause ends by
-    /// reading it.
-    void ack() noexcept {
-        const std::lock_guard guard(state_->lock);
-        if (!state_->setup.vectors.shared()) return;
-        state_->wanted = 0;
-        if (state_->setup.vectors.kind == sys::irq_kind::intx) (void)read(control_, regs::icr);
-    }
+    /// Of INTx, the cause ends by reading it.
+    bool ack() noexcept { return state_->setup.vectors.kind == sys::irq_kind::intx && read(control_, regs::icr) != 0; }
 
     /// Down, too, when the device has stopped one of its queues because of what it found there.
     [[nodiscard]] nic_link link() noexcept {
