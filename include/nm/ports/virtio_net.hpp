@@ -222,7 +222,7 @@ private:
         // 6.1: without it the device takes our addresses for the machine's own, past any IOMMU.
         if (!offers(feature::access_platform) && !unguarded())
             return fail(ENODEV, bus_->name() + " does not go through the IOMMU, and would write over this machine's memory; with QEMU give it "
-                                "iommu_platform=on");
+                                "disable-legacy=on,iommu_platform=on");
         const structure<bar_type>& d = layout_.device;
         // 2.5: what spans words is read again until nothing changed meanwhile.
         for (unsigned tries = 0; tries < 16; ++tries) {
