@@ -143,6 +143,10 @@ private:
     bool base_name() {
         if (!take_name(true)) return false;
         if (pci_address(spec_.name)) {
+            // One device, one name: 03:00.0 and 0000:03:00.0 meet.
+            if (spec_.name.size() == 7) spec_.name.insert(0, "0000:");
+            for (char& c : spec_.name)
+                if (c >= 'A' && c <= 'F') c = static_cast<char>(c - 'A' + 'a');
             if (spec_.kind == port_kind::netdev) spec_.kind = port_kind::pci;
             return true;
         }

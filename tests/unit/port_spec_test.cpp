@@ -50,6 +50,8 @@ TEST(port_spec, pipes_switches_devices) {
     EXPECT_EQ(good("vale2:x{3").name, "vale2:x");
     EXPECT_EQ(good("netmap:0000:03:00.0").kind, port_kind::pci);
     EXPECT_EQ(good("netmap:0000:03:00.0").name, "0000:03:00.0");
+    EXPECT_EQ(good("netmap:03:00.0").name, "0000:03:00.0");
+    EXPECT_EQ(good("netmap:0000:AF:1C.7^").name, "0000:af:1c.7");
     EXPECT_EQ(good("netmap:03:00.1-1").ring, 1U);
     EXPECT_EQ(good("ptnet:0000:00:04.0").kind, port_kind::ptnet);
     EXPECT_EQ(good("null:").kind, port_kind::null);
