@@ -29,7 +29,9 @@ struct open_options {
     bool require_mode = false;  ///< fail rather than open in another mode
     bool offloads = false;      ///< frames may carry a virtio-net header in their slot (ns_vnet)
     bool promiscuous = true;
-    unsigned mtu = 1500;  ///< NICs by VFIO (a kernel interface has its own): longer frames are not sent, and more than a buffer takes several slots
+    /// NICs by VFIO (a kernel interface has its own): longer frames are not sent, and those that do not fit a buffer take several slots.
+    /// 1500, or what the device can if that is less, unless asked for.
+    std::optional<unsigned> mtu{};
     bool allow_no_iommu = false;  ///< NICs by VFIO: also one that no IOMMU keeps from writing anywhere (sys/vfio.hpp)
     /// netmap:eth0*: what is released by hand goes on to the other endpoint, flagged or not (netmap's sysctl fwd=1).
     bool transparent = false;

@@ -96,8 +96,10 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
         const nic_limits limits = s->control->limits();
         auto shape = detail::nic_shape(name, limits, o);
         if (!shape) return forward_error(shape);
-        if (o.mtu > limits.max_mtu || o.mtu < 68)
-            return fail(EINVAL, name + ": an MTU of " + std::to_string(o.mtu) + "; this device has 68 to " + std::to_string(limits.max_mtu));
+        s->setup_.mtu = o.mtu.value_or(std::min(1500U, limits.max_mtu));
+        const unsigned mtu = s->setup_.mtu;
+        if (mtu > limits.max_mtu || mtu < 68)
+            return fail(EINVAL, name + ": an MTU of " + std::to_string(mtu) + "; this device has 68 to " + std::to_string(limits.max_mtu));
         bool no_iommu = false;
         if constexpr (requires { s->bus.no_iommu(); }) no_iommu = s->bus.no_iommu();
         auto where = ctx.memory_for(spec, o, [&] { return region::create(detail::nic_region(*shape, limits.memory, no_iommu)); }, limits.memory);
@@ -214,7 +216,6 @@ private:
         setup_.tx_slots = shape.tx_slots;
         setup_.rx_slots = shape.rx_slots;
         setup_.vectors = vectors;
-        setup_.mtu = o.mtu;
         setup_.buf_size = memory->buf_size();
         setup_.promiscuous = o.promiscuous;
         setup_.moderation_ns = o.mitigation_ns;
