@@ -31,8 +31,9 @@ struct memory_constraints {
 
     /// The size of buffers nearest to `wanted` that satisfies them.
     [[nodiscard]] std::uint32_t suited(std::uint32_t wanted) const noexcept {
-        const std::uint32_t least = std::max(wanted, (min_buf_size + alignment - 1) / alignment * alignment);
-        return no_cross == 0 ? least : std::bit_floor(least);
+        const std::uint32_t least = std::max(wanted, min_buf_size);
+        if (no_cross == 0) return (least + alignment - 1) / alignment * alignment;
+        return std::min(std::max({std::bit_floor(least), std::bit_ceil(min_buf_size), alignment}), no_cross);
     }
 };
 

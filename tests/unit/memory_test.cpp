@@ -95,6 +95,20 @@ TEST(region, satisfies_constraints_or_says_no) {
     big.min_buf_size = 4096;
     EXPECT_FALSE(even->satisfies(big));
 }
+TEST(region, is_made_as_its_constraints_want_it) {
+    for (const std::uint32_t min : {64U, 256U, 1536U, 2048U, 3000U, 4096U})
+        for (const std::uint32_t alignment : {64U, 128U, 4096U})
+            for (const std::uint32_t no_cross : {0U, 4096U, 65536U})
+                for (const std::uint32_t wanted : {64U, 1024U, 2112U, 4096U, 9216U}) {
+                    const nm::memory_constraints c{min, alignment, no_cross};
+                    nm::region_options o;
+                    o.bufs = 16;
+                    o.buf_size = c.suited(wanted);
+                    const auto r = nm::region::create(o);
+                    ASSERT_TRUE(r) << r.error().text;
+                    EXPECT_TRUE((*r)->satisfies(c)) << min << ' ' << alignment << ' ' << no_cross << ' ' << wanted << ": " << o.buf_size;
+                }
+}
 
 TEST(port_memory, gives_everything_back) {
     nm::region_options o;
