@@ -12,6 +12,7 @@
 #include "common/idle.hpp"
 #include "common/open.hpp"
 #include "common/report.hpp"
+#include "by_hand.hpp"
 
 namespace bridge {
 
@@ -111,14 +112,7 @@ inline nm::index_t move_by_hand(side& from, side& to, nm::index_t max) noexcept 
     for (nm::index_t i = 0; i < from.num_rx_rings() && outputs != 0; ++i) {
         nm::ring_base& rx = from.received(i);
         nm::ring_base& tx = to.room(i % outputs);
-        nm::index_t n = std::min({rx.space(), tx.space(), max});
-        for (; n != 0; --n) {
-            const nm::slot s = nm::load_slot(rx.slot());
-            frames += s.len != 0 && (s.flags & nm::ns_morefrag) == 0 ? 1U : 0U;
-            nm::swap_slots(rx, tx);
-            rx.advance();
-            tx.advance();
-        }
+        frames += move_frames(rx, tx, max);
         to.send(i % outputs);
         (void)from.received(i);
     }
