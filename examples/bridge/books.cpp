@@ -24,8 +24,8 @@ std::string books::table(const settings& s, const std::vector<tool::outcome>& ou
         if (p.rx.dropped() != 0) out += "  dropped on the way in: " + tool::drops_text(p.rx) + "\n";
         if (p.tx.counters.dropped() != 0) out += "  dropped on the way out: " + tool::drops_text(p.tx.counters) + "\n";
         if (p.kernel)
-            out += fmt::format("  the kernel counted {} in, {} out, {} and {} dropped\n", p.kernel->rx_packets,
-                               p.kernel->tx_packets, p.kernel->rx_dropped, p.kernel->tx_dropped);
+            out += fmt::format("  the {} counted {} in, {} out, {} and {} dropped\n", p.info.mode == "vfio" ? "device" : "kernel",
+                               p.kernel->rx_packets, p.kernel->tx_packets, p.kernel->rx_dropped, p.kernel->tx_dropped);
     }
     for (const auto& d : directions())
         out += fmt::format("{} -> {}: {} in = {} out + {} dropped + {} waiting + {} left: {}\n", d.from.name, d.to.name,

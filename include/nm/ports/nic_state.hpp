@@ -230,7 +230,9 @@ private:
         for (unsigned i = 0; i < n; ++i) add_rings(i, limits);
         for (auto& r : rx) r.set_timestamps(o.timestamps);
         opened_at_ = system_clock::now_ns();
-        return control->run();
+        if (auto ok = control->run(); !ok) return ok;
+        had_link_ = control->link().up;
+        return {};
     }
     // The region, for frames; pages of the driver's own, for descriptors.
     [[nodiscard]] result<void> map_memory() {
