@@ -259,4 +259,30 @@ TEST_P(nic_frames, gives_slots_back_in_parts) {
     left.hung = false;
 }
 
+// NS_REPORT; and slots that nothing was sent from, while what was sent before them is under way.
+TEST_P(nic_frames, reports_where_the_user_asks) {
+    auto& t = a->tx();
+    const index_t n = GetParam().slots - 1;
+    left.hung = true;
+    for (index_t k = 0; k < 4; ++k, t.advance(1)) t.slot(k).len = 60, t.slot(k).flags = k == 1 ? ns_report : std::uint16_t{0};
+    t.txsync();
+    EXPECT_EQ(t.slot(1).flags & ns_report, 0);
+    t.slot(4).len = 0;
+    t.advance(1);
+    t.txsync();
+    EXPECT_EQ(t.space(), n - 5);
+    auto& q = t.backend().q;
+    const auto done = [&](index_t k) {
+        intel_descriptor& d = q.ring[(q.published - 4 + k) & q.mask];
+        EXPECT_NE(d.word & intel::tx_rs, 0U) << k;
+        d.word |= intel::dd;
+        t.txsync();
+    };
+    done(1);
+    EXPECT_EQ(t.space(), n - 3);
+    done(3);
+    EXPECT_EQ(t.space(), n);
+    left.hung = false;
+}
+
 }  // namespace

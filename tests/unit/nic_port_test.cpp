@@ -30,6 +30,7 @@ struct fake_device {
     std::set<std::uint64_t> maps;
     bool master = false, running = false;
     unsigned calls = 0, fail_at = ~0U, stops = 0;
+    std::vector<index_t> restored;
 
     [[nodiscard]] bool fails() { return calls++ == fail_at; }
     [[nodiscard]] bool shared() const { return kind != sys::irq_kind::msix || fds.size() == 1; }
@@ -156,6 +157,7 @@ struct fake_rx {
     void give(index_t, std::uint32_t) noexcept {}
     void begin() noexcept {}
     void publish(index_t) noexcept {}
+    void restore(slot*, index_t hwcur, index_t hwtail) const noexcept { d->restored = {hwcur, hwtail, d->running ? 1U : 0U}; }
 };
 
 struct fake {
@@ -278,6 +280,32 @@ TEST_P(nic_port, wakes_a_sender_when_a_slot_comes_back) {
     p.tx().txsync();
     EXPECT_EQ(p.tx().space(), 5U);
     EXPECT_FALSE(readable(p.fd()));
+}
+
+TEST_P(nic_port, does_not_put_a_sender_to_sleep_who_has_room) {
+    auto p = open();
+    d.hold = true;
+    p.arm(events::tx);
+    EXPECT_TRUE(readable(p.fd()));
+    const index_t n = p.tx().space();
+    for (index_t i = 0; i < n; ++i) p.tx().slot(i).len = 60;
+    p.tx().advance(n);
+    p.tx().txsync();
+    EXPECT_FALSE(readable(p.fd()));
+    d.sent(0, 1);
+    EXPECT_FALSE(readable(p.fd())) << "nobody asked";
+    p.arm(events::tx);
+    EXPECT_TRUE(readable(p.fd())) << "it came back before";
+}
+
+TEST_P(nic_port, lets_a_device_put_buffers_back_when_it_is_quiet) {
+    auto p = open();
+    for (int i = 0; i < 3; ++i) d.frame(0);
+    p.rx().rxsync();
+    p.rx().advance(1);
+    p.rx().rxsync();
+    p.close();
+    EXPECT_EQ(d.restored, (std::vector<index_t>{1, 3, 0}));
 }
 
 // With one vector for all, whoever takes its signal must not take it from others.
