@@ -31,6 +31,7 @@ struct fake_device {
     bool master = false, running = false;
     unsigned calls = 0, fail_at = ~0U, stops = 0;
     std::vector<index_t> restored;
+    std::atomic<std::uint64_t> missed{0};
 
     [[nodiscard]] bool fails() { return calls++ == fail_at; }
     [[nodiscard]] bool shared() const { return kind != sys::irq_kind::msix || fds.size() == 1; }
@@ -200,7 +201,7 @@ struct fake {
         [[nodiscard]] nic_link link() noexcept { return {d_->up, 0}; }
         void set_promiscuous(bool) noexcept {}
         [[nodiscard]] result<void> set_mac(const mac_address&) noexcept { return {}; }
-        void add_counters(nic_counters&) noexcept {}
+        void add_counters(nic_counters& c) noexcept { c.rx_missed += d_->missed.exchange(0); }
 
     private:
         explicit control(fake_device& d) : d_(&d) {}
@@ -416,6 +417,23 @@ TEST_P(nic_port, loses_no_frame_and_no_sleeper_with_a_thread_per_ring) {
     EXPECT_EQ(lost, 0U);
     if (lost != 0) for (auto& g : got) g = frames;
     device.join();
+}
+
+TEST_P(nic_port, counts_once_whatever_threads_ask) {
+    o.tx_rings = 2;
+    auto a = open("-0"), b = open("-1");
+    std::vector<std::thread> threads;
+    for (port* p : {&a, &b})
+        threads.emplace_back([p, this] {
+            for (int k = 0; k < 1000; ++k) {
+                ++d.missed;
+                (void)p->rx_stats();
+                (void)p->device_counters();
+            }
+        });
+    for (auto& t : threads) t.join();
+    EXPECT_EQ(a.rx_stats().dropped(cause::full), 2000U);
+    EXPECT_EQ(b.device_counters().rx_missed, 2000U);
 }
 
 TEST_P(nic_port, says_that_the_link_has_gone_to_all_who_sleep) {

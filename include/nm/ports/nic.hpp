@@ -71,7 +71,7 @@ public:
     void set_promiscuous(bool on) noexcept { this->state().control->set_promiscuous(on); }
     /// Until the port is closed.
     [[nodiscard]] result<void> set_mac(const mac_address& m) { return this->state().control->set_mac(m); }
-    /// What the device itself has counted since it was opened, all rings together. By one thread at a time.
+    /// What the device itself has counted since it was opened, all rings together.
     [[nodiscard]] nic_counters device_counters() noexcept { return this->state().count(); }
     /// Whether a frame whose slot carries a virtio-net header (ns_vnet) can be sent as it is: only by the host rings. The
     /// device's finish a checksum and count what would have to be cut.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -14,6 +15,7 @@
 #include "nm/ports/nic_backend.hpp"
 #include "nm/ports/nic_host.hpp"
 #include "nm/ports/nic_wait.hpp"
+#include "nm/spin_lock.hpp"
 #include "nm/transparent.hpp"
 
 namespace nm {
@@ -172,14 +174,15 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
     }
 
     [[nodiscard]] const nic_setup& setup() const noexcept { return setup_; }
-    /// What the device has counted since it was opened.
-    [[nodiscard]] const nic_counters& count() noexcept {
-        if (control) control->add_counters(counted_);
-        return counted_;
+    /// What the device has counted since it was opened. By any thread: its registers forget what was read.
+    [[nodiscard]] nic_counters count() noexcept {
+        const std::lock_guard guard(counting_);
+        return count_now();
     }
     /// What the device had no buffer for, as drops of ring 0.
     void read_missed() noexcept {
-        const std::uint64_t now = count().rx_missed;
+        const std::lock_guard guard(counting_);
+        const std::uint64_t now = count_now().rx_missed;
         rx[0].live().drop(cause::full, now - missed_);
         missed_ = now;
     }
@@ -191,6 +194,10 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
     port_info host_info, both_info;
 
 private:
+    [[nodiscard]] const nic_counters& count_now() noexcept {
+        if (control) control->add_counters(counted_);
+        return counted_;
+    }
     void describe(const port_shape& shape) {
         info.name = bus.name();
         info.mode = bus.mode();
@@ -346,6 +353,7 @@ private:
     std::optional<std::uint64_t> frames_at_, own_at_;
     nic_wakes wakes_;
     std::vector<nic_side> tx_sides_, rx_sides_;
+    spin_lock counting_;
     nic_counters counted_;
     std::uint64_t missed_ = 0;
     std::uint64_t opened_at_ = 0;
