@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -37,10 +38,10 @@ struct list_access<port_list<Ports...>> {
         auto spec = parse_port(name);
         if (!spec) return forward_error(spec);
         const open_options merged_options = merged(*spec, o);
-        result<R> r = tl::unexpected<error>(error{});
-        const bool found = ((Ports::matches(*spec) && (r = use.template operator()<Ports>(*spec, merged_options), true)) || ...);
-        if (found) return r;
-        auto e = no_backend(name, list::kinds());
+        std::optional<result<R>> r;  // emplaced: without exceptions, assigning a tl::expected copies
+        const bool found = ((Ports::matches(*spec) && (r.emplace(use.template operator()<Ports>(*spec, merged_options)), true)) || ...);
+        if (found) return std::move(*r);
+        auto e = no_backend(name, *spec, list::kinds());
         return forward_error(e);
     }
 };

@@ -299,8 +299,11 @@ concept openable = requires(context& ctx, const port_spec& spec, const open_opti
 };
 
 namespace detail {
-[[nodiscard]] inline result<void> no_backend(std::string_view name, const std::string& kinds) {
-    return fail(ENXIO, "\"" + std::string(name) + "\" is no port that this program can open; it knows " + kinds);
+[[nodiscard]] inline result<void> no_backend(std::string_view name, const port_spec& spec, const std::string& kinds) {
+    const char* hint = spec.kind == port_kind::pci ? " (`nmctl bind` shows which NICs there are, docs/nics.md which of them nm drives)"
+                       : spec.kind == port_kind::netdev ? " (that is a kernel interface: nm::netdev; `nmctl bind` has the PCI address of its NIC)"
+                                                        : "";
+    return fail(ENXIO, "\"" + std::string(name) + "\" is no port that this program can open; it knows " + kinds + hint);
 }
 
 // What the name says wins over what the program asked for.
@@ -321,7 +324,7 @@ template <openable P>
     auto spec = parse_port(name);
     if (!spec) return forward_error(spec);
     if (!P::matches(*spec)) {
-        auto e = detail::no_backend(name, P::kind_name);
+        auto e = detail::no_backend(name, *spec, P::kind_name);
         return forward_error(e);
     }
     const auto guard = ctx.opening();
@@ -334,7 +337,7 @@ template <openable P>
     auto spec = parse_port(name);
     if (!spec) return forward_error(spec);
     if (!P::matches(*spec)) {
-        auto e = detail::no_backend(name, P::kind_name);
+        auto e = detail::no_backend(name, *spec, P::kind_name);
         return forward_error(e);
     }
     return P::query(ctx, *spec, detail::merged(*spec, o));

@@ -105,6 +105,8 @@ private:
         if (rest_.empty()) return stop("is empty; a kernel interface is written netmap:eth0");
         if (rest_.find(':') == std::string_view::npos)
             return stop("has no prefix; did you mean \"netmap:" + std::string(rest_) + "\"?");
+        if (pci_address(rest_.substr(0, name_end())))
+            return stop("has no prefix; did you mean \"netmap:" + std::string(rest_) + "\"?");
         return stop("has an unknown prefix; there are netmap:, valeN:, null: and ptnet:");
     }
 
@@ -150,6 +152,8 @@ private:
             if (spec_.kind == port_kind::netdev) spec_.kind = port_kind::pci;
             return true;
         }
+        if (spec_.name.find(':') != std::string::npos)
+            return stop("is no PCI address, which is written like 0000:03:00.0, and names of interfaces have no ':'");
         for (const char c : spec_.name)
             if (!word_char(c) && c != '.' && c != '-')
                 return stop(std::string("has a '") + c + "' in its name; letters, digits, '_', '.' and '-' are allowed");

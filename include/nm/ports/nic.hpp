@@ -14,7 +14,7 @@ namespace nm {
 /// `@conf:rings=N` asks for. `netmap:0000:03:00.0^`: the host rings, an interface for the stack (a TAP with the device's MAC
 /// address, `host_interface()`); `netmap:0000:03:00.0*`: both. Device is one of e1000, virtio_net, vmxnet3, ixgbe, or your own
 /// (nic_device.hpp); Bar is the way to its registers, mmio_bar or a test's.
-template <class Device, class Bar = mmio_bar>
+template <class Device, reachable_bar Bar = mmio_bar>
 class nic : public port_handle<nic_state<Device, typename Bar::bus>> {
     using state_type = nic_state<Device, typename Bar::bus>;
     using handle = port_handle<state_type>;

@@ -44,6 +44,10 @@ concept nic_bus = requires(B& b, const B& c, unsigned n, void* memory, std::size
     { b.dma_unmap(iova) } -> std::same_as<result<void>>;
 };
 
+/// Registers that a port can come by: the BAR says on which bus.
+template <class Bar>
+concept reachable_bar = bar_access<Bar> && requires { typename Bar::bus; };
+
 /// What a device can do, known once it is open.
 struct nic_limits {
     memory_constraints memory{};

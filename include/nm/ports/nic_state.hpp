@@ -67,10 +67,12 @@ using nic_rx_of = nic_rx<decltype(std::declval<Control&>().rx(0U))>;
 }
 }  // namespace detail
 
+/// What a device lacks is said part by part: a compiler that is asked for all of nic_device at once only says that it is not met.
 template <class Device, nic_bus Bus>
-    requires nic_device<Device, Bus>
 struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template control<Bus>>, detail::nic_rx_of<typename Device::template control<Bus>>> {
     using control_type = typename Device::template control<Bus>;
+    static_assert(nic_control<control_type, Bus>, "the device's control half lacks something: nic_control in nic_device.hpp lists what it has");
+    static_assert(nic_device<Device, Bus>, "the device lacks something: nic_device in nic_device.hpp lists what it has");
     using base_state = host_port_state<detail::nic_tx_of<control_type>, detail::nic_rx_of<control_type>>;
     using typename base_state::rx_ring_type;
     using typename base_state::tx_ring_type;
@@ -253,8 +255,8 @@ private:
             size = (size + (std::size_t{2} << 20) - 1) >> 21 << 21;
             flags |= MAP_HUGETLB | MAP_POPULATE;
         }
-        auto own = base::map(size, flags);
-        if (!own && memory->huge()) own = base::map(size, MAP_PRIVATE | MAP_ANONYMOUS);
+        auto best = base::map(size, flags);
+        auto own = best || !memory->huge() ? std::move(best) : base::map(size, MAP_PRIVATE | MAP_ANONYMOUS);
         if (!own) return forward_error(own);
         own_memory_ = std::move(*own);
         auto at = bus.dma_map(own_memory_.data(), own_memory_.size());
