@@ -50,6 +50,7 @@ public:
         if (text_.size() > 255) return bad("is longer than 255 characters");
         if (!subsystem()) return tl::unexpected<error>(std::move(error_));
         if (!pipe_part() || !mode_part() || !options()) return tl::unexpected<error>(std::move(error_));
+        if (spec_.mtu && spec_.kind != port_kind::pci) return bad("sets an MTU, which is for PCI devices; an interface has its own");
         return std::move(spec_);
     }
 

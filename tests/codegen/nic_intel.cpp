@@ -4,6 +4,7 @@
 // functions: ::push\(unsigned int\)
 // functions: ::take_back\(unsigned int\)
 // Rings of legacy descriptors (e1000 and ixgbe): no call in the per-packet loop.
+// cold: ::put_odd\(
 #include "nic_roads.hpp"
 #include "nm/ports/e1000.hpp"
 

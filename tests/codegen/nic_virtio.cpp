@@ -5,6 +5,7 @@
 // functions: ::take_back\(unsigned int\)
 // virtio queues: no call in the per-packet loop, but for frames that are merged, or completions that cannot be.
 // cold: nm::virtio::(lied|skip|postings::part|flights::overtake)\(
+// cold: ::put_odd\(
 #include "nic_roads.hpp"
 #include "nm/ports/virtio_net.hpp"
 

@@ -4,6 +4,7 @@
 // functions: ::push\(unsigned int\)
 // functions: ::take_back\(unsigned int\)
 // vmxnet3's queues: no call in the per-packet loop.
+// cold: ::put_odd\(
 #include "nic_roads.hpp"
 #include "nm/ports/vmxnet3.hpp"
 

@@ -51,6 +51,7 @@ TEST(port_spec, pipes_switches_devices) {
     EXPECT_EQ(good("netmap:0000:03:00.0").kind, port_kind::pci);
     EXPECT_EQ(good("netmap:0000:03:00.0").name, "0000:03:00.0");
     EXPECT_EQ(good("netmap:03:00.0").name, "0000:03:00.0");
+    EXPECT_EQ(good("netmap:03:00.0@conf:mtu=9000").mtu, 9000U);
     EXPECT_EQ(good("netmap:0000:AF:1C.7^").name, "0000:af:1c.7");
     EXPECT_EQ(good("netmap:03:00.1-1").ring, 1U);
     EXPECT_EQ(good("ptnet:0000:00:04.0").kind, port_kind::ptnet);
@@ -83,6 +84,9 @@ TEST(port_spec, each_wrong_name_gets_its_sentence) {
         {"ens192", "did you mean \"netmap:ens192\"?"},
         {"eth0-1", "did you mean"},
         {"foo:bar", "unknown prefix"},
+        {"0000:03:00.0", "did you mean \"netmap:0000:03:00.0\""},
+        {"netmap:0000:03:00", "is no PCI address"},
+        {"netmap:eth0@conf:mtu=9000", "sets an MTU, which is for PCI devices"},
         {"netmap:", "does not say which port"},
         {"netmap:e&h0", "'&'"},
         {"netmap:averyveryverylongname", "more than 15"},

@@ -115,7 +115,7 @@ private:
         if (o.memory && o.memory != state->memory)
             return fail(EINVAL, spec.name + " is open already, in other memory than the one asked for");
         const auto& s = state->setup();
-        if ((spec.tx_rings && *spec.tx_rings != s.rings) || (spec.tx_slots && *spec.tx_slots != s.tx_slots) ||
+        if ((spec.tx_rings && *spec.tx_rings != s.rings) || (spec.rx_rings && *spec.rx_rings != s.rings) || (spec.tx_slots && *spec.tx_slots != s.tx_slots) ||
             (spec.rx_slots && *spec.rx_slots != s.rx_slots) || (spec.mtu && *spec.mtu != s.mtu))
             return fail(EBUSY, spec.name + " is open already, with " + std::to_string(s.rings) + " ring(s) of " + std::to_string(s.tx_slots) +
                                    " and " + std::to_string(s.rx_slots) + " slots; close it to open it otherwise");
