@@ -86,15 +86,17 @@ void open_all(job& j) {
         o.memory = memory;
         if (!memory && !apart) o.mem_id = 1;
         const bool host = j.s.with_host && i != 0;
-        return tool::open_port(j.ctx, name, o, host ? std::string_view{} : j.s.require_mode);
+        tool::any_port port = tool::open_port(j.ctx, name, o, host ? std::string_view{} : j.s.require_mode);
+        j.kernel[i] = std::visit([](auto& p) { return tool::kernel_counters(p); }, port);  // at once: frames may be coming
+        return port;
     };
+    j.kernel.resize(j.s.ports.size());
     // A NIC first: the memory is made to suit it.
     std::optional<tool::any_port> second;
     if (j.s.ports.size() == 2 && !is_pci(j.s.ports[0]) && is_pci(j.s.ports[1])) second = open(1);
     j.ports.push_back(open(0));
     if (second) j.ports.push_back(std::move(*second));
     else if (j.s.ports.size() == 2) j.ports.push_back(open(1));
-    for (auto& port : j.ports) j.kernel.push_back(std::visit([](auto& p) { return tool::kernel_counters(p); }, port));
     if (j.ports.size() == 2) {
         complete_frames_for(j.ports[0], j.ports[1]);
         complete_frames_for(j.ports[1], j.ports[0]);
