@@ -105,7 +105,8 @@ nothing_left() {
     stop_bridge
     json out 'd["type"] == "summary" and d["conserved"] and all(w["out"] > 100 and w["dropped"] == 0 for w in d["directions"])'
     json out '[(w["from"], w["to"]) for w in d["directions"]] == [("netmap:h0", "netmap:h0^"), ("netmap:h0^", "netmap:h0")]'
-    json out 'all(p["kernel"]["rx_packets"] == p["rx"]["frames"] + p["rx"]["dropped"] for p in d["ports"])'
+    # A frame that came between a port's open and the first look at the kernel's counters (neighbour discovery) is the port's only.
+    json out 'all(0 <= p["rx"]["frames"] + p["rx"]["dropped"] - p["kernel"]["rx_packets"] <= 2 for p in d["ports"])'
     json out 'all(p["kernel"]["tx_packets"] == p["tx"]["frames"] for p in d["ports"])'
     nothing_left
     run in_ns f ping -q -c 3 -i 0.01 -W 2 10.78.0.1

@@ -93,7 +93,8 @@ works() {
 # The sums of ./out are the kernel's: of the program, and as anybody sees them.
 sums_agree() {
     json out 'd["type"] == "summary" and d["conserved"] and all(w["out"] > 100 for w in d["directions"])'
-    json out 'all(p["kernel"]["rx_packets"] == p["rx"]["frames"] + p["rx"]["dropped"] for p in d["ports"])'
+    # A frame that came between the open and the first look at the kernel's counters is the port's only.
+    json out 'all(0 <= p["rx"]["frames"] + p["rx"]["dropped"] - p["kernel"]["rx_packets"] <= 2 for p in d["ports"])'
     json out 'all(p["kernel"]["tx_packets"] == p["tx"]["frames"] for p in d["ports"])'
 }
 
