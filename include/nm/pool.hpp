@@ -29,6 +29,12 @@ public:
         return hint_;
     }
 
+    /// All of them are somebody else's.
+    void take_all() noexcept {
+        used_.assign(used_.size(), true);
+        free_count_ = 0;
+    }
+
     /// False (and nothing done) for a buffer that is reserved, out of range or free already: lists that come back from
     /// user-visible memory may hold anything.
     bool give_back(std::uint32_t idx) noexcept {

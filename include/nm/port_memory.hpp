@@ -68,7 +68,7 @@ class port_memory {
 public:
     port_memory() = default;
     port_memory(port_memory&& o) noexcept
-        : region_(std::move(o.region_)), nifp_(std::exchange(o.nifp_, nullptr)), shape_(o.shape_), made_(o.made_) {}
+        : region_(std::move(o.region_)), nifp_(std::exchange(o.nifp_, nullptr)), shape_(o.shape_), made_(o.made_), owned_(o.owned_) {}
     port_memory& operator=(port_memory&& o) noexcept {
         if (this != &o) {
             release();
@@ -76,6 +76,7 @@ public:
             nifp_ = std::exchange(o.nifp_, nullptr);
             shape_ = o.shape_;
             made_ = o.made_;
+            owned_ = o.owned_;
         }
         return *this;
     }
@@ -101,6 +102,20 @@ public:
         }
         if (first == ring_part::none) m.list_rings();
         else if (auto ok = m.make(name, first, shape.tx_rings, shape.rx_rings); !ok) return forward_error(ok);
+        return m;
+    }
+
+    /// Rings that another process made, in a region of his: looked at, never given back. `offset` is the netmap_if's. EINVAL when they
+    /// would not lie in the region's front part.
+    [[nodiscard]] static result<port_memory> view(region_ptr where, const std::string& name, const port_shape& shape, std::size_t offset) {
+        if (auto ok = shape.check(name); !ok) return forward_error(ok);
+        if (offset % object_pool::align != 0 || offset > where->bufs_offset() || shape.meta_bytes() > where->bufs_offset() - offset)
+            return fail(EINVAL, name + ": its rings do not lie where its memory says");
+        port_memory m;
+        m.nifp_ = reinterpret_cast<interface*>(where->base() + offset);
+        m.region_ = std::move(where);
+        m.shape_ = shape;
+        m.owned_ = false;
         return m;
     }
 
@@ -208,7 +223,7 @@ private:
     // Whatever lies in the slots now goes back: buffers that were swapped in are this port's. The pool refuses what is
     // not a buffer in use, since slots are the user's to write. Rings without buffers of their own only borrow.
     void release() noexcept {
-        if (nifp_ == nullptr) return;
+        if (nifp_ == nullptr || !owned_) return;
         std::unique_lock guard(region_->pools());
         release_part(false);
         release_part(true);
@@ -235,6 +250,7 @@ private:
     interface* nifp_ = nullptr;
     port_shape shape_;
     std::array<ring_count, 2> made_{};  // own, host
+    bool owned_ = true;
 };
 
 }  // namespace nm

@@ -63,8 +63,30 @@ public:
         return std::shared_ptr<region>(new region(std::move(*memory), o, meta));
     }
 
-    [[nodiscard]] std::byte* base() const noexcept { return memory_.data(); }
-    [[nodiscard]] std::size_t size() const noexcept { return memory_.size(); }
+    /// A part of memory that somebody else keeps: [base, base + size), which `keep` keeps. Offsets and counts as create() would have
+    /// chosen them, or as they were read from there: EINVAL for what does not fit. Interfaces and rings of a region that another
+    /// process made are his; `owned` is false then, and there is nothing to take from the pools.
+    [[nodiscard]] static result<std::shared_ptr<region>> within(std::shared_ptr<void> keep, std::byte* base, std::size_t size,
+                                                                std::size_t bufs_offset, std::uint32_t bufs, std::uint32_t buf_size, bool owned) {
+        constexpr std::size_t page = 4096;
+        if (buf_size < 64 || buf_size > 65536 || buf_size % 64 != 0 || bufs < 4 || bufs > max_bufs || bufs_offset > size ||
+            bufs_offset % page != 0 || bufs > (size - bufs_offset) / buf_size)
+            return fail(EINVAL, "memory of " + std::to_string(size) + " bytes does not hold " + std::to_string(bufs) + " buffers of " +
+                                    std::to_string(buf_size) + " bytes at offset " + std::to_string(bufs_offset));
+        region_options o;
+        o.bufs = bufs;
+        o.buf_size = buf_size;
+        auto r = std::shared_ptr<region>(new region({}, o, owned ? bufs_offset : 0));
+        r->keep_ = std::move(keep);
+        r->base_ = base;
+        r->size_ = size;
+        r->bufs_offset_ = bufs_offset;
+        if (!owned) r->bufs_.take_all();
+        return r;
+    }
+
+    [[nodiscard]] std::byte* base() const noexcept { return base_; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     [[nodiscard]] bool huge() const noexcept { return huge_; }
     [[nodiscard]] std::uint32_t num_bufs() const noexcept { return bufs_.capacity(); }
@@ -95,8 +117,8 @@ private:
     };
 
     region(raw_memory m, const region_options& o, std::size_t meta)
-        : memory_(std::move(m.map)), fd_(std::move(m.fd)), huge_(m.huge), buf_size_(o.buf_size), bufs_offset_(meta),
-          bufs_(o.bufs), objects_(meta) {}
+        : memory_(std::move(m.map)), base_(memory_.data()), size_(memory_.size()), fd_(std::move(m.fd)), huge_(m.huge),
+          buf_size_(o.buf_size), bufs_offset_(meta), bufs_(o.bufs), objects_(meta) {}
 
     static result<raw_memory> get_memory(std::size_t size, std::size_t meta, backing where) {
         raw_memory m;
@@ -114,10 +136,9 @@ private:
                                     "vm.nr_hugepages=" + std::to_string(size / huge_page + 1));
         }
         if (where == backing::memfd) {
-            m.fd.reset(::memfd_create("nm-region", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-            if (!m.fd || ::ftruncate(m.fd.get(), static_cast<off_t>(size)) != 0)
-                return fail(errno, "cannot make a memfd of " + std::to_string(size) + " bytes: " +
-                                       base::errno_text(errno));
+            auto fd = base::make_memfd("nm-region", size);
+            if (!fd) return forward_error(fd);
+            m.fd = std::move(*fd);
         }
         auto map = m.fd ? base::map(size, MAP_SHARED, m.fd.get()) : base::map_huge_from(size, meta);
         if (!map) return forward_error(map);
@@ -126,6 +147,9 @@ private:
     }
 
     base::mapping memory_;
+    std::shared_ptr<void> keep_;
+    std::byte* base_;
+    std::size_t size_;
     base::unique_fd fd_;
     bool huge_;
     std::uint32_t buf_size_;

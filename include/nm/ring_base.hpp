@@ -105,6 +105,15 @@ public:
     [[nodiscard]] live_counters& live() noexcept { return c_; }
     [[nodiscard]] const buffer_space& buffers() const noexcept { return bufs_; }
 
+    /// From now on the ring's user is on the other side of a boundary (ptnet/host.hpp), and the header in shared memory is his: head, cur
+    /// and tail as this side knows them are in `mine`, which stays as long as the ring. The slots stay where they are.
+    void use_header(ring* mine) noexcept {
+        *mine = *r_;
+        r_ = mine;
+        set_head(k_.hwcur);
+        finish();
+    }
+
     /// Where monitors are (taps.hpp), of which the port keeps hold; null as long as it never had one. By any thread.
     void set_taps(ring_taps* t) noexcept { __atomic_store_n(&taps_, t, __ATOMIC_RELEASE); }  // P1
 

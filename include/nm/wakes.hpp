@@ -19,15 +19,13 @@ public:
             if (!w) return forward_error(w);
             each_.push_back(std::move(*w));
         }
-        if (rings == 1) return {};
-        all_.reset(::epoll_create1(EPOLL_CLOEXEC));
-        for (const auto& w : each_) {
-            epoll_event e{};
-            e.events = EPOLLIN;
-            if (!all_ || ::epoll_ctl(all_.get(), EPOLL_CTL_ADD, w.get(), &e) != 0)
-                return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
-        }
-        return {};
+        return rings == 1 ? result<void>{} : join(name);
+    }
+
+    /// Descriptors that somebody else made, for rings of both directions: i is for ring i of both.
+    [[nodiscard]] result<void> adopt(std::vector<base::unique_fd> wakes, const std::string& name) {
+        each_ = std::move(wakes);
+        return each_.size() == 1 ? result<void>{} : join(name);
     }
 
     [[nodiscard]] int fd(index_t i) const noexcept { return each_[i].get(); }
@@ -38,6 +36,17 @@ public:
     }
 
 private:
+    [[nodiscard]] result<void> join(const std::string& name) {
+        all_.reset(::epoll_create1(EPOLL_CLOEXEC));
+        for (const auto& w : each_) {
+            epoll_event e{};
+            e.events = EPOLLIN;
+            if (!all_ || ::epoll_ctl(all_.get(), EPOLL_CTL_ADD, w.get(), &e) != 0)
+                return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
+        }
+        return {};
+    }
+
     std::vector<base::unique_fd> each_;
     base::unique_fd all_;  // an epoll of all of them, when there are several
 };

@@ -8,11 +8,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <net/if.h>
 #include <string>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <utility>
@@ -116,6 +118,25 @@ private:
     unique_fd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!fd) return fail(errno, "cannot make an eventfd: " + errno_text(errno) + " (raise `ulimit -n`?)");
     return fd;
+}
+
+/// Memory that can be handed to another process, and that nobody can make smaller or larger (rule R5).
+[[nodiscard]] inline result<unique_fd> make_memfd(const char* name, std::size_t size) {
+    unique_fd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(size)) != 0 ||
+        ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+        return fail(errno, "cannot make a memfd of " + std::to_string(size) + " bytes: " + errno_text(errno));
+    return fd;
+}
+
+/// Maps the first `size` bytes of memory that somebody else made: EPERM unless it is sealed against shrinking, EINVAL if it is smaller.
+[[nodiscard]] inline result<mapping> map_sealed(int fd, std::size_t size) {
+    const int seals = ::fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) return fail(EPERM, "the memory that was handed over is not sealed against shrinking");
+    struct stat st {};
+    if (::fstat(fd, &st) != 0 || st.st_size < 0 || static_cast<std::uint64_t>(st.st_size) < size || size == 0)
+        return fail(EINVAL, "the memory that was handed over has " + std::to_string(st.st_size) + " bytes, not " + std::to_string(size));
+    return map(size, MAP_SHARED, fd);
 }
 
 /// A saturated eventfd answers EAGAIN, and is readable, which is all that a wake-up wants.
