@@ -19,8 +19,11 @@ class tx_ring : public ring_base {
 public:
     using backend_type = B;
     tx_ring(ring* shared, index_t num_slots, const region& m, B b) noexcept
-        : ring_base(shared, num_slots, m), b_(std::move(b)) {
-        k_.hwtail = num_slots - 1;
+        : tx_ring(shared, num_slots, m, std::move(b), {num_slots, 0, num_slots - 1}) {}
+    /// One that stands somewhere already.
+    tx_ring(ring* shared, index_t num_slots, const region& m, B b, const kring& at) noexcept
+        : ring_base(shared, num_slots, m), b_(std::move(b)), shown_(at.hwcur) {
+        k_ = at;
         finish();
     }
 
@@ -153,7 +156,11 @@ class rx_ring : public ring_base {
 public:
     using backend_type = B;
     rx_ring(ring* shared, index_t num_slots, const region& m, B b) noexcept
+        : rx_ring(shared, num_slots, m, std::move(b), {num_slots, 0, 0}) {}
+    /// One that stands somewhere already.
+    rx_ring(ring* shared, index_t num_slots, const region& m, B b, const kring& at) noexcept
         : ring_base(shared, num_slots, m), b_(std::move(b)) {
+        k_ = at;
         finish();
     }
 

@@ -18,6 +18,9 @@ inline constexpr std::size_t max_ports = 16;  ///< in one memory
 inline constexpr index_t max_rings = 32;      ///< of a port, both directions together
 inline constexpr std::size_t page = 4096;
 
+/// Vectors of a port with so many rings: one for control, then one for each.
+[[nodiscard]] constexpr unsigned vectors_of(index_t tx_rings, index_t rx_rings) noexcept { return 1 + tx_rings + rx_rings; }
+
 inline constexpr std::uint32_t feature_vnet_hdr = 1;  ///< PTNETMAP_F_VNET_HDR: each frame begins with a virtio-net header
 
 enum class port_control : std::uint32_t { none = 0, create = 1, remove = 2 };  ///< PTNETMAP_PTCTL_*
@@ -41,7 +44,8 @@ struct alignas(64) port_registers {
     std::uint32_t features;      ///< offered
     std::uint32_t mac_lo, mac_hi;
     std::uint32_t mtu;
-    std::array<char, 128> name;  ///< on the host, ends with 0
+    std::array<std::uint32_t, max_rings> ring_offset;  ///< of each ring in the region, tx rings first
+    std::array<char, 128> name;                        ///< on the host, ends with 0
     std::array<char, 64> mode;
     // Host, at any time.
     alignas(64) std::uint32_t link;  ///< 1: frames can pass
@@ -53,7 +57,7 @@ struct alignas(64) port_registers {
     std::uint32_t wanted;               ///< features
     std::uint32_t vnet_hdr_len;         ///< 0, 10 or 12
 };
-static_assert(sizeof(port_registers) % 64 == 0 && sizeof(port_registers) <= 512);
+static_assert(sizeof(port_registers) % 64 == 0 && sizeof(port_registers) <= 1024);
 
 struct alignas(64) memory_directory {
     std::uint64_t magic;

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <poll.h>
+#include <string>
+#include <sys/timerfd.h>
+#include <utility>
+#include <vector>
+
+#include "nm/port.hpp"
+#include "nm/ptnet/attach.hpp"
+
+namespace nm {
+
+struct ptnet_state : port_state<ptnet::guest_tx, ptnet::guest_rx> {
+    ptnet::link_to_host link;
+    ptnet::guest_layout layout;
+    std::vector<base::unique_fd> timers;  // in place of interrupts
+    std::vector<base::unique_fd> pairs;   // for ring i of both directions: what a handle for it is slept on
+    base::unique_fd all;
+
+    ptnet_state() = default;
+    ptnet_state(const ptnet_state&) = delete;
+    ptnet_state& operator=(const ptnet_state&) = delete;
+    ~ptnet_state() {
+        if (layout.registers == nullptr) return;
+        // Nobody waits for an answer.
+        __atomic_store_n(&layout.registers->control, ((load_once(layout.registers->control) & ~0xffU) + 0x100U) | static_cast<std::uint32_t>(ptnet::port_control::remove),
+                         __ATOMIC_RELEASE);
+        link.bells[0].notify();
+    }
+
+    [[nodiscard]] int wake_fd(index_t vector) const noexcept { return (timers.empty() ? link.wakes : timers)[vector].get(); }
+    [[nodiscard]] int fd(const ring_view& v) const noexcept {
+        const bool one = std::max(v.tx_count, v.rx_count) == 1 && (v.tx_count == 0 || v.rx_count == 0 || v.tx_first == v.rx_first);
+        return one && !pairs.empty() ? pairs[v.rx_count != 0 ? v.rx_first : v.tx_first].get() : all.get();
+    }
+    [[nodiscard]] bool host_lives() const noexcept {
+        if (__atomic_load_n(&layout.registers->status, __ATOMIC_ACQUIRE) == static_cast<std::uint32_t>(ptnet::port_status::gone)) return false;
+        if (!link.alive) return true;
+        pollfd p{link.alive.get(), POLLIN, 0};
+        return ::poll(&p, 1, 0) == 0;
+    }
+    [[nodiscard]] result<void> status() const {
+        if (host_lives()) return {};
+        return fail(ENOLINK, info.name + ": its host has gone, or has taken the port away; close it, and open it again when it is back");
+    }
+
+    [[gnu::cold]] void arm(events e, const ring_view& v) noexcept {
+        const index_t rx_end = any(e & events::rx) ? v.rx_first + v.rx_count : v.rx_first;
+        const index_t tx_end = any(e & events::tx) ? v.tx_first + v.tx_count : v.tx_first;
+        const bool alive = host_lives();
+        for (index_t i = v.rx_first; i != rx_end; ++i) arm(rx[i], layout.tx_rings + i, alive, [&] { return rx[i].backend().ready(rx[i].truth().hwtail); });
+        for (index_t i = v.tx_first; i != tx_end; ++i) arm(tx[i], i, alive, [&] { return tx[i].backend().freed(); });
+        if (!alive && rx_end == v.rx_first && tx_end == v.tx_first) base::eventfd_signal(wake_fd(0));
+    }
+
+    // Lets the kernel say which vectors woke it.
+    [[nodiscard]] result<void> make_descriptors(const std::string& name) {
+        const auto vectors = static_cast<index_t>(ptnet::vectors_of(layout.tx_rings, layout.rx_rings));
+        if (link.wakes.empty())
+            for (index_t i = 0; i < vectors; ++i)
+                if (!timers.emplace_back(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK))) return no_descriptor(name);
+        if (!gather(all, 0, vectors)) return no_descriptor(name);
+        for (index_t i = 0; std::max(layout.tx_rings, layout.rx_rings) > 1 && i < std::max(layout.tx_rings, layout.rx_rings); ++i) {
+            auto& both = pairs.emplace_back();
+            if (!gather(both, 0, 1) || (i < layout.tx_rings && !gather(both, 1 + i, 1)) || (i < layout.rx_rings && !gather(both, 1 + layout.tx_rings + i, 1)))
+                return no_descriptor(name);
+        }
+        return {};
+    }
+
+private:
+    static constexpr long poll_ns = 200'000;  // without interrupts
+
+    template <class Ring, class More>
+    void arm(Ring& r, index_t ring, bool alive, More&& more) noexcept {
+        auto& b = r.backend();
+        b.armed = true;
+        b.csb.arm();
+        const bool now = !r.empty() || more() || !alive;
+        if (!timers.empty()) {
+            const itimerspec t{{0, poll_ns}, {0, now ? 1 : poll_ns}};
+            ::timerfd_settime(wake_fd(1 + ring), 0, &t, nullptr);
+        } else if (now) {
+            base::eventfd_signal(wake_fd(1 + ring));
+        }
+    }
+    [[nodiscard]] bool gather(base::unique_fd& into, index_t first, index_t n) noexcept {
+        if (!into) {
+            into.reset(::epoll_create1(EPOLL_CLOEXEC));
+            if (!into || (link.alive && !add(into, link.alive.get()))) return false;
+        }
+        for (index_t i = first; i < first + n; ++i)
+            if (!add(into, wake_fd(i))) return false;
+        return true;
+    }
+    [[nodiscard]] static bool add(const base::unique_fd& into, int fd) noexcept {
+        epoll_event e{};
+        e.events = EPOLLIN;
+        return ::epoll_ctl(into.get(), EPOLL_CTL_ADD, fd, &e) == 0;
+    }
+    [[nodiscard]] static tl::unexpected<error> no_descriptor(const std::string& name) {
+        return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
+    }
+};
+
+/// A port that is driven by somebody else: in another process, or on the host of this virtual machine. Its rings and buffers are the
+/// host's own, in memory that both see; nothing is converted or copied on the way. Sources: ptnet(4), semantics sections 12 and 13.
+class ptnet_port : public port_handle<ptnet_state> {
+public:
+    static constexpr const char* kind_name = "ports passed through from a host (ptnet:PCI-ADDRESS)";
+
+    /// The port behind a transport, as `spec` names it. Options: vnet_hdr asks for the virtio-net header. EBUSY, ENODEV, EINVAL,
+    /// ETIMEDOUT, each with what to do.
+    [[nodiscard]] static result<ptnet_port> attach(context& ctx, ptnet::link_to_host link, const port_spec& spec, const open_options& o) {
+        const std::string as = spec.kind == port_kind::ptnet ? "ptnet:" + spec.identity() : spec.identity();
+        auto layout = ptnet::read_layout(link, as);
+        if (!layout) return forward_error(layout);
+        auto s = std::make_shared<ptnet_state>();
+        s->link = std::move(link);
+        s->memory = layout->memory;
+        s->info = info_of(as, *layout);
+        ptnet::port_registers& r = *layout->registers;
+        store_once(r.wanted, o.vnet_hdr != 0 ? ptnet::feature_vnet_hdr : 0U);
+        store_once(r.vnet_hdr_len, o.vnet_hdr);
+        if (auto ok = ptnet::ask_host(r, s->link.bells[0], ptnet::port_control::create, as); !ok) return forward_error(ok);
+        s->layout = std::move(*layout);
+        if (const auto status = static_cast<ptnet::port_status>(load_once(r.status)); status != ptnet::port_status::running)
+            return fail(EINVAL, as + ": its host refuses: " + (status == ptnet::port_status::gone ? "it has taken the port away" : "a virtio-net header has 10 or 12 bytes"));
+        if (o.vnet_hdr != 0 && (load_once(r.acked) & ptnet::feature_vnet_hdr) == 0)
+            return fail(EOPNOTSUPP, as + ": " + s->layout.name + " has no virtio-net header (ports of a switch do)");
+        if (auto ok = s->make_descriptors(as); !ok) return forward_error(ok);
+        if (auto ok = build(*s); !ok) return forward_error(ok);
+        s->offer_taps(ctx);
+        for (auto& ring : s->rx) ring.set_timestamps(o.timestamps);
+        return ptnet_port(std::move(s), spec, o);
+    }
+
+    [[nodiscard]] std::array<std::uint8_t, 6> mac() noexcept { return state().layout.mac; }
+    /// Whether frames can pass on the host's side.
+    [[nodiscard]] bool link_up() noexcept { return load_once(state().layout.registers->link) == 1; }
+
+private:
+    using port_handle::port_handle;
+
+    [[nodiscard]] static port_info info_of(const std::string& as, const ptnet::guest_layout& g) {
+        port_info i;
+        i.name = as;
+        i.mode = "ptnet";
+        i.reason = g.name + " of the host, which drives it as " + g.mode;
+        i.tx_rings = g.tx_rings;
+        i.rx_rings = g.rx_rings;
+        i.tx_slots = g.tx_slots;
+        i.rx_slots = g.rx_slots;
+        i.memory = g.memory->size();
+        i.buf_size = g.memory->buf_size();
+        return i;
+    }
+
+    // The host has said where it stands; its word is good as far as it makes sense.
+    [[nodiscard]] static result<void> build(ptnet_state& s) {
+        const auto& g = s.layout;
+        const nm::region& m = *s.memory;
+        s.tx.reserve(g.tx_rings);
+        s.rx.reserve(g.rx_rings);
+        for (index_t i = 0; i < g.tx_rings + g.rx_rings; ++i) {
+            const bool sends = i < g.tx_rings;
+            const index_t n = sends ? g.tx_slots : g.rx_slots;
+            ptnet::guest_side side;
+            side.csb = {g.to_host + i, g.to_guest + i};
+            side.num_slots = n;
+            side.host = s.link.bells[1 + i];
+            side.my_fd = s.wake_fd(1 + i);
+            const ptnet::csb_indexes at = side.csb.read();
+            if (at.first >= n || at.second >= n) return fail(EPROTO, s.info.name + ": its host says that a ring of " + std::to_string(n) + " slots stands at " + std::to_string(at.first));
+            side.published = at.first;
+            side.tail = sends ? at.second : at.first;  // what has come already is heard with the first rxsync
+            g.rings[i]->head = g.rings[i]->cur = at.first;
+            if (sends) s.tx.emplace_back(g.rings[i], n, m, ptnet::guest_tx{side, g.rings[i]->slots()}, kring{n, at.first, at.second});
+            else s.rx.emplace_back(g.rings[i], n, m, ptnet::guest_rx{side}, kring{n, at.first, at.first});
+        }
+        for (auto& t : s.tx) t.backend().stats = &t.live();
+        for (auto& r : s.rx) r.backend().stats = &r.live();
+        return {};
+    }
+};
+static_assert(port_type<ptnet_port> && waitable<ptnet_port>);
+
+}  // namespace nm
