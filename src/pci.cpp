@@ -228,7 +228,7 @@ pci_info describe(const tree& t, const std::string& address, const surroundings&
     return info;
 }
 
-bool is_network(const pci_ids& ids) noexcept { return ids.class_code >> 16 == 0x02; }
+bool is_network(const pci_ids& ids) noexcept { return ids.class_code >> 16 == 0x02 || is_ptnet(ids); }
 
 /// Waits for modprobe. Whether it did what it should is for the caller to see.
 void run_modprobe(const tree& t, const std::string& module) {

@@ -111,7 +111,7 @@ template <class T>
 
 [[nodiscard]] pci_info bind_one(const std::string& name, const std::vector<pci_info>& devices, const settings& s) {
     const auto before = need(nm::sys::query_pci(address_of(name, devices)));
-    if (!s.kernel && !s.force && before.ids.class_code >> 16 != 0x02)
+    if (!s.kernel && !s.force && before.ids.class_code >> 16 != 0x02 && !nm::sys::is_ptnet(before.ids))
         throw tool::run_error(fmt::format("{} ({}) is not a network device; if it is meant all the same: --force", before.address,
                                           vendor_device(before)));
     if (auto r = s.kernel ? nm::sys::bind_to_kernel(before.address) : nm::sys::bind_to_vfio(before.address, s.force); !r)

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "nm/nm.hpp"
+#include "nm/sys/pci.hpp"
 
 namespace nmctl {
 
@@ -27,6 +28,8 @@ std::string driver_among(nm::port_list<Ports...>, const nm::sys::pci_ids& ids) {
 }  // namespace detail
 
 /// Which of nm's drivers is for this device; empty: none.
-[[nodiscard]] inline std::string own_driver(const nm::sys::pci_ids& ids) { return detail::driver_among(nm::all_ports{}, ids); }
+[[nodiscard]] inline std::string own_driver(const nm::sys::pci_ids& ids) {
+    return nm::sys::is_ptnet(ids) ? "ptnet" : detail::driver_among(nm::all_ports{}, ids);
+}
 
 }  // namespace nmctl

@@ -133,6 +133,9 @@ TEST_F(Pci, ListsNetworkDevicesOnly) {
     ASSERT_TRUE(all);
     ASSERT_EQ(all->size(), 2U);
     EXPECT_EQ((*all)[0].address, nic);
+    text(folder("0000:00:1f.0") / "vendor", "0x1af4\n");
+    text(folder("0000:00:1f.0") / "device", "0x1110\n");
+    EXPECT_EQ(nm::sys::pci::network_devices(t)->size(), 3U) << "a port that is passed through is in a memory device";
     EXPECT_EQ((*all)[1].address, "0000:05:00.0");
     EXPECT_EQ((*all)[1].interfaces, std::vector<std::string>{"wl0"});
     EXPECT_TRUE((*all)[1].iommu_group.empty());

@@ -19,6 +19,9 @@ struct pci_ids {
     std::uint32_t class_code = 0;  // 24 bits; 0x020000 is Ethernet
 };
 
+/// QEMU's ivshmem (1af4:1110), the device that ports are passed through by. Of its class it is memory.
+[[nodiscard]] constexpr bool is_ptnet(const pci_ids& ids) noexcept { return ids.vendor == 0x1af4 && ids.device == 0x1110; }
+
 struct pci_info {
     std::string address;  // 0000:03:00.0
     pci_ids ids;
@@ -36,7 +39,7 @@ struct pci_info {
 /// ENODEV when there is no such device. The ids alone are one file to read.
 [[nodiscard]] result<pci_ids> read_pci_ids(std::string_view address);
 [[nodiscard]] result<pci_info> query_pci(std::string_view address);
-/// All devices of class network controller.
+/// All devices of class network controller, and those that ports are passed through by.
 [[nodiscard]] result<std::vector<pci_info>> list_network_devices();
 
 /// Gives a device to vfio-pci (which is loaded if need be), so that a program may open it; its interfaces vanish. Refused
