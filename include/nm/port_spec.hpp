@@ -24,6 +24,7 @@ struct port_spec {
     bool pipe_slave = false;
     ring_mode mode = ring_mode::all;
     unsigned ring = 0;  ///< for one and one_host
+    unsigned device_port = 0;  ///< ptnet: which of the ports in the device's memory; `name` says it too, unless it is the first
     bool exclusive = false, zero_copy_monitor = false, monitor_tx = false, monitor_rx = false;
     bool rx_only = false, tx_only = false;
     std::optional<unsigned> mem_id;
@@ -143,14 +144,27 @@ private:
         return s.size() == 7 && hex(s.substr(0, 2)) && s[2] == ':' && hex(s.substr(3, 2)) && hex(s.substr(6));
     }
 
+    /// ptnet:0000:00:04.0:1 is the second port of that device.
+    bool device_port() {
+        const std::size_t colon = spec_.name.rfind(':');
+        if (colon == std::string::npos || !pci_address(std::string_view(spec_.name).substr(0, colon))) return true;
+        const auto n = number(std::string_view(spec_.name).substr(colon + 1));
+        if (!n || *n > 999) return stop("has no number of a port behind its device, as in ptnet:0000:00:04.0:1");
+        spec_.device_port = *n;
+        spec_.name.resize(colon);
+        return true;
+    }
+
     bool base_name() {
         if (!take_name(true)) return false;
+        if (spec_.kind == port_kind::ptnet && !device_port()) return false;
         if (pci_address(spec_.name)) {
             // One device, one name: 03:00.0 and 0000:03:00.0 meet.
             if (spec_.name.size() == 7) spec_.name.insert(0, "0000:");
             for (char& c : spec_.name)
                 if (c >= 'A' && c <= 'F') c = static_cast<char>(c - 'A' + 'a');
             if (spec_.kind == port_kind::netdev) spec_.kind = port_kind::pci;
+            if (spec_.device_port != 0) spec_.name += ":" + std::to_string(spec_.device_port);
             return true;
         }
         if (spec_.name.find(':') != std::string::npos)

@@ -55,6 +55,12 @@ TEST(port_spec, pipes_switches_devices) {
     EXPECT_EQ(good("netmap:0000:AF:1C.7^").name, "0000:af:1c.7");
     EXPECT_EQ(good("netmap:03:00.1-1").ring, 1U);
     EXPECT_EQ(good("ptnet:0000:00:04.0").kind, port_kind::ptnet);
+    EXPECT_EQ(good("ptnet:0000:00:04.0").name, "0000:00:04.0");
+    EXPECT_EQ(good("ptnet:00:04.0:0-1").name, "0000:00:04.0");
+    EXPECT_EQ(good("ptnet:00:04.0:0-1").ring, 1U);
+    EXPECT_EQ(good("ptnet:00:04.0:03").name, "0000:00:04.0:3");
+    EXPECT_EQ(good("ptnet:0000:00:04.0:15").device_port, 15U);
+    EXPECT_EQ(good("ptnet:0000:00:04.0:15-2").ring, 2U);
     EXPECT_EQ(good("null:").kind, port_kind::null);
     EXPECT_EQ(good("null").kind, port_kind::null);
     EXPECT_EQ(good("null:x").name, "x");
@@ -88,6 +94,10 @@ TEST(port_spec, each_wrong_name_gets_its_sentence) {
         {"netmap:0000:03:00", "is no PCI address"},
         {"netmap:eth0@conf:mtu=9000", "sets an MTU, which is for PCI devices"},
         {"netmap:", "does not say which port"},
+        {"ptnet:0000:00:04.0:x", "no number of a port"},
+        {"ptnet:0000:00:04.0:", "no number of a port"},
+        {"ptnet:0000:00:04.0:99999999999", "no number of a port"},
+        {"netmap:0000:03:00.0:1", "is no PCI address"},
         {"netmap:e&h0", "'&'"},
         {"netmap:averyveryverylongname", "more than 15"},
         {"netmap:vale0:1", "without \"netmap:\""},
