@@ -5,12 +5,14 @@
 #include <memory>
 #include <poll.h>
 #include <string>
+#include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <utility>
 #include <vector>
 
 #include "nm/port.hpp"
 #include "nm/ptnet/attach.hpp"
+#include "nm/ptnet/device.hpp"
 
 namespace nm {
 
@@ -116,6 +118,53 @@ public:
     /// The port behind a transport, as `spec` names it. Options: vnet_hdr asks for the virtio-net header. EBUSY, ENODEV, EINVAL,
     /// ETIMEDOUT, each with what to do.
     [[nodiscard]] static result<ptnet_port> attach(context& ctx, ptnet::link_to_host link, const port_spec& spec, const open_options& o) {
+        auto s = state_of(ctx, std::move(link), spec, o);
+        if (!s) return forward_error(s);
+        return ptnet_port(std::move(*s), spec, o);
+    }
+
+    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return s.kind == port_kind::ptnet && !s.monitor(); }
+    /// ptnet:0000:00:04.0: the port that the host of this virtual machine passed through by that PCI device.
+    [[nodiscard]] static result<ptnet_port> open(context& ctx, const port_spec& spec, const open_options& o) {
+        const std::string key = "ptnet:" + spec.name;
+        if (auto there = ctx.find<ptnet_state>(key)) {
+            if (auto ok = may_share(*there, spec, o); !ok) return forward_error(ok);
+            if (auto ok = has_ring(*there, spec); !ok) return forward_error(ok);
+            return ptnet_port(std::move(there), spec, o);
+        }
+        auto device = ptnet::device_of(ctx, spec, o);
+        if (!device) return forward_error(device);
+        auto link = ptnet::link_by_device(*device, spec.device_port);
+        if (!link) return forward_error(link);
+        auto made = state_of(ctx, std::move(*link), spec, o);
+        if (!made) return forward_error(made);
+        describe((*made)->info, **device);
+        ctx.keep(key, *made);
+        ctx.set_region_of(spec.identity(), (*made)->memory);
+        return ptnet_port(std::move(*made), spec, o);
+    }
+    [[nodiscard]] static result<port_info> query(context& ctx, const port_spec& spec, const open_options& o) {
+        if (auto there = ctx.find<ptnet_state>("ptnet:" + spec.name)) return there->info;
+        auto device = ptnet::device_of(ctx, spec, o);
+        if (!device) return forward_error(device);
+        auto link = ptnet::link_by_device(*device, spec.device_port);
+        if (!link) return forward_error(link);
+        const std::string as = "ptnet:" + spec.identity();
+        auto layout = ptnet::read_layout(*link, as);
+        if (!layout) return forward_error(layout);
+        auto info = info_of(as, *layout);
+        describe(info, **device);
+        return info;
+    }
+
+    [[nodiscard]] std::array<std::uint8_t, 6> mac() noexcept { return state().layout.mac; }
+    /// Whether frames can pass on the host's side.
+    [[nodiscard]] bool link_up() noexcept { return load_once(state().layout.registers->link) == 1; }
+
+private:
+    using port_handle::port_handle;
+
+    [[nodiscard]] static result<std::shared_ptr<ptnet_state>> state_of(context& ctx, ptnet::link_to_host link, const port_spec& spec, const open_options& o) {
         const std::string as = spec.kind == port_kind::ptnet ? "ptnet:" + spec.identity() : spec.identity();
         auto layout = ptnet::read_layout(link, as);
         if (!layout) return forward_error(layout);
@@ -136,16 +185,15 @@ public:
         if (auto ok = build(*s); !ok) return forward_error(ok);
         s->offer_taps(ctx);
         for (auto& ring : s->rx) ring.set_timestamps(o.timestamps);
-        return ptnet_port(std::move(s), spec, o);
+        if (auto ok = has_ring(*s, spec); !ok) return forward_error(ok);
+        return s;
     }
 
-    [[nodiscard]] std::array<std::uint8_t, 6> mac() noexcept { return state().layout.mac; }
-    /// Whether frames can pass on the host's side.
-    [[nodiscard]] bool link_up() noexcept { return load_once(state().layout.registers->link) == 1; }
-
-private:
-    using port_handle::port_handle;
-
+    static void describe(port_info& i, const sys::ptnet_device& device) {
+        i.mode = device.mode();
+        if (!device.reason().empty()) i.reason += "; " + device.reason();
+        i.advice = device.advice();
+    }
     [[nodiscard]] static port_info info_of(const std::string& as, const ptnet::guest_layout& g) {
         port_info i;
         i.name = as;
