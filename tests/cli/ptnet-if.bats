@@ -1,0 +1,188 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# ptnet-if: two joints in one program, in namespace w, where the first one's interface stays; the second one's goes to p.
+#   pta 10.81.0.1, fd00:81::1 in w  -- PORT | PORT --  ptb 10.81.0.2, fd00:81::2 in p
+
+load tool
+
+setup_file() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    export ns=nmpi$$
+    ip netns add ${ns}w || return 0
+    ip netns add ${ns}p || return 0
+    ip -n ${ns}w link set lo up
+    ip -n ${ns}p link set lo up
+    export NMCLI_READY=1
+}
+
+teardown_file() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    local i
+    for i in w p; do
+        [ -e /run/netns/nmpi$$$i ] || continue
+        ip netns pids nmpi$$$i | xargs -r kill -9
+        ip netns del nmpi$$$i
+    done
+}
+
+setup() {
+    tool=$NM_BIN/ptnet-if
+    cd "$BATS_TEST_TMPDIR"
+}
+
+teardown() {
+    [ -z "$NMCLI_READY" ] || ip netns pids ${ns}w | xargs -r kill -9
+}
+
+needs_namespaces() {
+    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
+    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
+    [ -c /dev/net/tun ] || skip "no /dev/net/tun"
+}
+in_ns() {
+    local n=$1
+    shift
+    ip netns exec "$ns$n" "$@"
+}
+# join PORT PORT ARGUMENTS...: in the background; returns when both interfaces can be used. $pid is the program's own.
+join() {
+    local a=$1 b=$2 i
+    shift 2
+    ip netns exec ${ns}w timeout -s INT 60 "$tool" --json -i "$a" -n pta -i "$b" -n ptb "$@" >out 2>err 3>&- &
+    for i in $(seq 100); do
+        grep -q ' joined$' err && break
+        sleep 0.05
+    done
+    pid=$(pgrep -P $! -x ptnet-if) || { cat err; return 1; }
+    ip -n ${ns}w link set ptb netns ${ns}p
+    ip -n ${ns}w addr add 10.81.0.1/24 dev pta
+    ip -n ${ns}w addr add fd00:81::1/64 dev pta nodad
+    ip -n ${ns}p addr add 10.81.0.2/24 dev ptb
+    ip -n ${ns}p addr add fd00:81::2/64 dev ptb nodad
+    ip -n ${ns}p link set ptb up
+}
+# leave: its status is the program's.
+leave() {
+    kill -INT $pid
+    pid=
+    wait $!
+}
+reaches() {
+    in_ns w ping -q -c 20 -i 0.005 -W 2 "$1" >ping.txt || { cat ping.txt; return 1; }
+    grep -q ' 0% packet loss' ping.txt || { cat ping.txt; return 1; }
+}
+# tcp ADDRESS [-R]: a second of TCP; the mean rate has to be one that no retransmission timer allows.
+tcp() {
+    in_ns p timeout 20 iperf3 -s -1 >/dev/null 2>&1 3>&- &
+    local i
+    for i in $(seq 100); do
+        in_ns p ss -Hltn | grep -q :5201 && break
+        sleep 0.05
+    done
+    in_ns w timeout 20 iperf3 -c "$@" -t 1 -J >iperf.json
+    json_of_iperf
+}
+json_of_iperf() {
+    python3 -c 'import json; d = json.load(open("iperf.json")); assert "error" not in d, d["error"]; assert d["end"]["sum_received"]["bits_per_second"] > 20e6, d["end"]'
+}
+# What every run ends with: no frame is unaccounted for, and the kernel's counters of the interface that stayed say the same.
+is_conserved() {
+    json out 'd["conserved"] and all(j["conserved"] for j in d["joints"])'
+    json out 'd["joints"][0]["kernel"]["sent"] == d["joints"][0]["from_stack"]["frames"] > 0'
+    json out 'd["joints"][0]["kernel"]["received"] == d["joints"][0]["to_stack"]["whole"] > 0'
+}
+
+@test "says what is wrong, and what to do" {
+    usage "no port given"
+    usage "is no name of an interface" -i netmap:p{1 -n a/b
+    usage "belongs to the -i before it" -n pta -i netmap:p{1
+    usage "10 or 12 bytes, or there is none" -i netmap:p{1 -H 11
+    usage "out of range" -i netmap:p{1 -M 60
+    usage "is not a MAC address" -i netmap:p{1 -m 12
+    go --help
+    ends 0 "usage: ptnet-if"
+}
+
+@test "an interface has the name, the address and the MTU that it was given" {
+    needs_namespaces
+    join netmap:p{1 netmap:p}1 -m 02:00:00:00:81:02 -M 1400
+    run ip -n ${ns}p -o link show ptb
+    says "02:00:00:00:81:02"
+    says "mtu 1400"
+    run ip -n ${ns}w -o link show pta
+    says "mtu 1500"
+    run in_ns w timeout 5 "$tool" -i netmap:q{1 -n pta
+    ends 1 "there is an interface pta already; choose another name (-n)"
+    leave
+    run in_ns w ip link show pta
+    [ "$status" -ne 0 ]
+}
+
+@test "two stacks meet on a switch, with frames of 64 KiB and no checksum made" {
+    needs_namespaces
+    join vale81:a vale81:b --own-switch
+    reaches 10.81.0.2
+    reaches fd00:81::2
+    tcp 10.81.0.2
+    tcp 10.81.0.2 -R
+    tcp fd00:81::2
+    leave
+    is_conserved
+    json out 'all(j["header"] == 10 and j["from_stack"]["large"] > 0 and j["to_stack"]["large"] > 0 for j in d["joints"])'
+    json out 'all(j["from_stack"]["completed"] == j["from_stack"]["cut"] == j["tx"]["dropped"] == 0 for j in d["joints"])'
+}
+
+@test "the same with headers of 12 bytes" {
+    needs_namespaces
+    join vale81:a vale81:b --own-switch -H 12
+    reaches 10.81.0.2
+    tcp 10.81.0.2
+    tcp 10.81.0.2 -R
+    leave
+    is_conserved
+    json out 'all(j["header"] == 12 and j["from_stack"]["large"] > 0 for j in d["joints"])'
+}
+
+@test "over a pipe, which has no header, checksums and segments are made here" {
+    needs_namespaces
+    join netmap:p{1 netmap:p}1
+    reaches 10.81.0.2
+    reaches fd00:81::2
+    tcp 10.81.0.2
+    tcp 10.81.0.2 -R
+    tcp fd00:81::2
+    leave
+    is_conserved
+    json out 'all(j["header"] == 0 and j["from_stack"]["cut"] > 0 and j["from_stack"]["completed"] > 0 and j["to_stack"]["large"] == 0 for j in d["joints"])'
+    json out 'd["joints"][0]["tx"]["frames"] == d["joints"][1]["rx"]["frames"] and d["joints"][1]["tx"]["frames"] == d["joints"][0]["rx"]["frames"]'
+}
+
+@test "short rings hold one packet at a time" {
+    needs_namespaces
+    join netmap:p{1@conf:slots=4 netmap:p}1@conf:slots=4
+    reaches 10.81.0.2
+    tcp 10.81.0.2
+    leave
+    is_conserved
+}
+
+@test "nothing to do costs no time, and an interface that is deleted is told" {
+    needs_namespaces
+    join netmap:p{1 netmap:p}1
+    sleep 0.5
+    local before after
+    before=$(awk '{print $14 + $15}' /proc/$pid/stat)
+    sleep 1
+    after=$(awk '{print $14 + $15}' /proc/$pid/stat)
+    [ $((after - before)) -le 10 ]
+    ip -n ${ns}w link del pta
+    local i
+    for i in $(seq 100); do
+        [ -e /proc/$pid ] || break
+        sleep 0.05
+    done
+    pid=
+    run wait $!
+    run cat err
+    says "interface pta has been deleted"
+}
