@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// A port of a switch that lives in another process: the host of its name, which is started if there is none.
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nm/ptnet/port.hpp"
+#include "nm/sys/control.hpp"
+
+namespace nm {
+
+/// `valeN:PORT` by the process that hosts valeN (sys/control.hpp), so that any programs of one user meet on one switch: rings and
+/// buffers of the switch's port, of which nothing is copied on the way here. A program that makes a vale_switch of its own opens
+/// vale_port instead. The port is gone when it is closed, or its program dies.
+class process_port : public ptnet_port {
+public:
+    static constexpr const char* kind_name = "ports of a switch (valeNAME:PORT)";
+    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return s.kind == port_kind::vale && !s.monitor() && s.pipe_id.empty(); }
+
+    [[nodiscard]] static result<process_port> open(context& ctx, const port_spec& spec, const open_options& o) {
+        if (o.memory || o.mem_id || spec.mem_id || !spec.share.empty())
+            return fail(EINVAL, spec.name + ": a port of another process lives in that process's memory, not in one that is asked for");
+        if (o.indirect) return fail(EOPNOTSUPP, spec.name + ": indirect buffers are addresses of this process, and another one drives the port");
+        if (spec.mode != ring_mode::all && spec.mode != ring_mode::one) return fail(EINVAL, spec.name + ": a port of a switch has no host rings");
+        auto grant = sys::open_at_host(switch_of(spec), spec.name, wish(spec, o));
+        if (!grant) return forward_error(grant);
+        auto map = base::map_sealed(grant->memory.get(), grant->words.size);
+        if (!map) return forward_error(map);
+        struct held {
+            base::mapping map;
+            std::vector<base::unique_fd> kicks;
+        };
+        auto keep = std::make_shared<held>(held{std::move(*map), std::move(grant->kicks)});
+        ptnet::link_to_host link;
+        link.base = keep->map.data();
+        link.size = keep->map.size();
+        link.port = grant->words.port;
+        for (const auto& k : keep->kicks) link.bells.push_back({.fd = k.get()});
+        link.wakes = std::move(grant->irqs);
+        link.alive = grant->channel.release();
+        link.keep = std::move(keep);
+        auto port = ptnet_port::attach(ctx, std::move(link), spec, o);
+        if (!port) return forward_error(port);
+        return process_port(std::move(*port));
+    }
+
+    /// What it would be; the host is not asked, since that would start one.
+    [[nodiscard]] static result<port_info> query(context&, const port_spec& spec, const open_options& o) {
+        port_info i;
+        i.name = spec.name;
+        i.mode = "ptnet";
+        i.reason = "a switch in a process of its own";
+        i.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
+        i.rx_rings = o.rx_rings.value_or(i.tx_rings);
+        i.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(1024));
+        i.rx_slots = o.rx_slots.value_or(i.tx_slots);
+        i.buf_size = preferred_stride;
+        i.memory = static_cast<std::size_t>(2 + i.tx_rings * i.tx_slots + i.rx_rings * i.rx_slots) * preferred_stride;
+        return i;
+    }
+
+private:
+    explicit process_port(ptnet_port p) noexcept : ptnet_port(std::move(p)) {}
+
+    [[nodiscard]] static std::string switch_of(const port_spec& s) { return s.name.substr(0, s.name.find(':')); }
+    [[nodiscard]] static sys::port_wish wish(const port_spec& spec, const open_options& o) {
+        sys::port_wish w;
+        w.tx_rings = o.tx_rings.value_or(0);
+        w.rx_rings = o.rx_rings.value_or(0);
+        w.tx_slots = o.tx_slots.value_or(0);
+        w.rx_slots = o.rx_slots.value_or(0);
+        w.extra_bufs = o.extra_bufs;
+        w.vnet_hdr = o.vnet_hdr;
+        w.exclusive = spec.exclusive || o.exclusive;
+        return w;
+    }
+};
+static_assert(port_type<process_port> && openable<process_port>);
+
+}  // namespace nm
