@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// Runs code that is a template over its atomics under Relacy, which tries interleavings and, for each load, every value that
-// the C++ memory model allows. Included last: Relacy puts macros where words of the language were.
+// Runs code whose atomics can be exchanged under Relacy, which tries interleavings and, for each load, whatever value the C++
+// memory model allows. Included after whatever brings its own atomics: Relacy puts macros where words of the language were.
 
 #include <cstdio>
 #include <cstdlib>
@@ -26,13 +26,20 @@
 #undef free
 #undef assert
 #undef errno
+#undef memory_order_relaxed
+#undef memory_order_consume
+#undef memory_order_acquire
+#undef memory_order_release
+#undef memory_order_acq_rel
+#undef memory_order_seq_cst
 
 namespace checker {
 
-/// Where a thread sleeps: an eventfd. What is signalled once wakes once, at once if it was signalled before.
+/// Where a thread sleeps: an eventfd.
 class sleeping_place {
 public:
-    void open() { event_.init(false, false, RL_INFO); }
+    /// read(2) is how one sleeps on it, or (`polled`) poll(2): then it stays readable until it is cleared.
+    void open(bool polled = false) { event_.init(polled, false, RL_INFO); }
     void close() { event_.deinit(RL_INFO); }
     void signal() {
         ++signals;
@@ -42,6 +49,7 @@ public:
         ++sleeps;
         event_.wait(false, false, RL_INFO);
     }
+    void clear() { event_.reset(RL_INFO); }
     unsigned signals = 0, sleeps = 0;
 
 private:
@@ -51,7 +59,8 @@ private:
 /// Tries tests, each in so many interleavings, and says what came of it.
 class verdicts {
 public:
-    verdicts(int argc, char** argv) : interleavings_(argc > 1 ? static_cast<unsigned>(std::strtoul(argv[1], nullptr, 10)) : 200'000) {}
+    verdicts(int argc, char** argv, unsigned interleavings)
+        : interleavings_(argc > 1 ? static_cast<unsigned>(std::strtoul(argv[1], nullptr, 10)) : interleavings) {}
 
     template <class Test>
     void is_well(const std::string& what) {
@@ -66,6 +75,15 @@ public:
         const auto why = try_it<Test>(nowhere_);
         say(what, why.empty() ? "NOT NOTICED" : "noticed: " + why);
         if (why.empty()) ++wrong_;
+    }
+    /// The same where it is enough that one of several tests notices; or where none is to, because `superfluous`.
+    template <class... Tests>
+    void one_goes_wrong(const std::string& what, const char* superfluous = nullptr) {
+        std::string why;
+        ((why = why.empty() ? try_it<Tests>(nowhere_) : why), ...);
+        if (superfluous == nullptr) say(what, why.empty() ? "NOT NOTICED" : "noticed: " + why);
+        else say(what, why.empty() ? "well: " + std::string(superfluous) : "NOTICED, IT IS NOT SUPERFLUOUS: " + why);
+        if (why.empty() != (superfluous != nullptr)) ++wrong_;
     }
     [[nodiscard]] int exit_status() const { return wrong_ == 0 ? 0 : 1; }
 
@@ -82,7 +100,7 @@ private:
         return std::string(rl::test_result_str(p.test_result)) + " in interleaving " + std::to_string(p.stop_iteration);
     }
     static void say(const std::string& what, const std::string& verdict) {
-        std::printf("%-48s %s\n", what.c_str(), verdict.c_str());
+        std::printf("%-56s %s\n", what.c_str(), verdict.c_str());
         std::fflush(stdout);
     }
 

@@ -212,7 +212,7 @@ int main(int argc, char** argv) {
         {.what = "head before cur", .index_before_cur = true},
         {.what = "a ring per publication", .rings_always = true},
     };
-    checker::verdicts all(argc, argv);
+    checker::verdicts all(argc, argv, 200'000);
     all.is_well<transmit>("transmit, as it is");
     all.is_well<receive>("receive, as it is");
     for (const auto& m : mutations) {
