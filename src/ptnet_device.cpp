@@ -28,6 +28,10 @@ struct memory_window {
     std::size_t size = 0;
 };
 
+tl::unexpected<error> without_doorbells(const std::string& address) {
+    return fail(ENODEV, address + " has no doorbells: it is ivshmem-plain, and QEMU wants -device ivshmem-doorbell for this (ptnet-host says how)");
+}
+
 std::string of(const std::string& address) { return " of " + address; }
 
 /// Bytes of a BAR, by the lines of the file `resource`: first last flags.
@@ -136,7 +140,7 @@ result<void> ptnet_device::state::open_vfio(const ptnet_device_options& o) {
         return memory_window{{}, m->at, m->size};
     };
     vectors = vfio->irq_count(irq_kind::msix);
-    if (vectors == 0) return fail(ENODEV, info.address + " has no doorbells: it is ivshmem-plain, and QEMU wants -device ivshmem-doorbell for this");
+    if (vectors == 0) return without_doorbells(info.address);
     auto b0 = bar(0);
     if (!b0) return forward_error(b0);
     registers = std::move(*b0);
@@ -159,6 +163,7 @@ result<void> ptnet_device::state::open_sysfs() {
     if (pci::is_vfio_driver(info.driver))
         return fail(EBUSY, "vfio-pci has " + info.address + ", and may have put it to sleep: open it by VFIO, or first: nmctl unbind " + info.address);
     if (!info.driver.empty()) return fail(EBUSY, info.address + " is bound to " + info.driver + "; bind it with: nmctl bind " + info.address);
+    if (bar_size(folder, 1) == 0) return without_doorbells(info.address);  // BAR1 has the interrupts
     const auto size = bar_size(folder, 2);
     if (size == 0) return fail(ENODEV, info.address + " has no memory (no BAR2); QEMU wants -device ivshmem-doorbell with our server's socket");
     if (auto r = turn_on_memory_space(info.address, folder); !r) return r;

@@ -34,13 +34,14 @@ struct mode_name {
 };
 [[nodiscard]] inline mode_name parse_mode(std::string_view text) {
     using m = nm::netdev_mode;
-    const std::array<mode_name, 9> known{{{"zero-copy", "af_xdp zero-copy", {m::af_xdp_zero_copy}},
+    const std::array<mode_name, 10> known{{{"zero-copy", "af_xdp zero-copy", {m::af_xdp_zero_copy}},
                                           {"af_xdp-zero-copy", "af_xdp zero-copy", {m::af_xdp_zero_copy}},
                                           {"copy", "af_xdp copy", {m::af_xdp_copy}},
                                           {"af_xdp-copy", "af_xdp copy", {m::af_xdp_copy}},
                                           {"af_xdp", "af_xdp", {m::af_xdp_zero_copy, m::af_xdp_copy}},
                                           {"af_packet", "af_packet", {m::af_packet}},
                                           {"vfio", "vfio", {m::best}},
+                                          {"ptnet", "ptnet", {m::best}},
                                           {"pipe", "pipe", {m::best}},
                                           {"null", "null", {m::best}}}};
     std::string typed(text);
@@ -49,7 +50,7 @@ struct mode_name {
     for (const auto& k : known)
         if (k.typed == typed) return k;
     throw usage_error("\"" + std::string(text) +
-                      "\" is no mode; there are zero-copy, copy, af_xdp, af_packet, vfio, pipe, null");
+                      "\" is no mode; there are zero-copy, copy, af_xdp, af_packet, vfio, ptnet, pipe, null");
 }
 
 /// Opens a port and says aloud how: its mode, why, and what would make a better one possible.

@@ -18,6 +18,7 @@
 #include "nm/ports/pipe.hpp"
 #include "nm/ports/virtio_net.hpp"
 #include "nm/ports/vmxnet3.hpp"
+#include "nm/ptnet/port.hpp"
 #include "nm/vale/five_tuple.hpp"
 #include "nm/vale/switch.hpp"
 #include "nm/vale/vlan.hpp"
@@ -28,7 +29,7 @@
 namespace nm {
 
 /// Every kind of port there is, for a name known only at run time.
-using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>, nic<virtio_net>, nic<vmxnet3>, nic<ixgbe>>;
+using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>, nic<virtio_net>, nic<vmxnet3>, nic<ixgbe>, ptnet_port>;
 
 /// What a port of any kind would be, without opening it. (A template, so that only who asks compiles the answers.)
 template <class = void>

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// needs: fmt
+// ptnet-host -s vm1.sock -i vale0:a: passes ports through to virtual machines of an unmodified QEMU, and says with which options to
+// start it. One thread drives the ports (or as many as are asked for), another sees to who connects.
+#include <poll.h>
+#include <stop_token>
+
+#include "common/cli.hpp"
+#include "common/idle.hpp"
+#include "common/run.hpp"
+#include "common/values.hpp"
+#include "guest.hpp"
+
+#include "nm/version.hpp"
+
+namespace {
+
+using namespace ptnet_host;
+using text = std::string_view;
+
+constexpr tool::option<settings> options[] = {
+    {'s', "socket", "PATH", "a guest: the socket for QEMU (default ptnet.sock); the ports after it are in that guest's memory",
+     [](settings& s, text v) { s.guests.push_back({std::string(v), {}, false}); }},
+    {'i', "interface", "PORT", "a port to pass through: vale0:a, netmap:p{1, netmap:eth0 ...; give as many as there are, up to 16 for a guest",
+     [](settings& s, text v) { s.guest().ports.push_back(tool::checked_port(v)); }},
+    {0, "echo", "PORT", "open PORT here, and send back what it receives, addresses swapped: to try a guest with",
+     [](settings& s, text v) { s.echoes.push_back(tool::checked_port(v)); }},
+    {'t', "threads", "N", "that drive the ports, each those of some guests (default 1)",
+     [](settings& s, text v) { s.threads = tool::parse_unsigned(v, 1, 64); }},
+    {0, "spin", "MICROSECONDS", "how long they go on looking when there is nothing to do, before they sleep (default 50)",
+     [](settings& s, text v) { s.spin_us = tool::parse_unsigned(v, 0, 1'000'000); }},
+    {0, "no-vnet-hdr", "", "do not offer the virtio-net header (offloads), where a port has one",
+     [](settings& s, text) { s.host.vnet_hdr = false; }},
+    {'T', "report", "MS", "a line per port every so many milliseconds (default: none)",
+     [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
+    {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)",
+     [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
+    {0, "json", "", "one JSON object at the end, on stdout", [](settings& s, text) { s.json = true; }},
+    {0, "help", "", "this", [](settings& s, text) { s.help = true; }},
+    {0, "version", "", "version", [](settings& s, text) { s.version = true; }},
+};
+
+/// Sends back whatever comes, until the run is stopped.
+template <class P>
+void echo(P& port, const tool::run& run) {
+    tool::idle rest;
+    const auto swap = [](nm::frame& f) noexcept {
+        if (f.first() && f.size() >= 12) std::swap_ranges(f.data(), f.data() + 6, f.data() + 6);
+        return nm::verdict::pass;
+    };
+    while (!run.stopped()) {
+        if (nm::forward(port, port, 256, swap) != 0) rest.busy();
+        else if (rest.should_sleep()) (void)nm::wait(port, nm::events::rx, tool::nap_limit);
+    }
+}
+
+void tend(std::vector<std::unique_ptr<guest>>& guests, const tool::run& run, std::stop_source& end) {
+    while (!run.stopped()) {
+        std::vector<pollfd> fds;
+        for (const auto& g : guests) fds.push_back({g->fd(), POLLIN, 0});
+        (void)::poll(fds.data(), fds.size(), static_cast<int>(tool::nap_limit.count()));
+        for (const auto& g : guests) g->tend();
+    }
+    end.request_stop();
+}
+
+void report(const std::vector<std::unique_ptr<guest>>& guests) {
+    for (const auto& g : guests)
+        for (const auto& p : g->services()) {
+            const auto s = p->stats();
+            tool::print_err(fmt::format("{:<16} {} {} frames from the guest, {} to it, {} dropped, {} kicks, {} wakes\n", p->name(), s.running ? "open" : "idle", s.tx.frames,
+                                        s.rx.frames, s.tx.dropped() + s.rx.dropped(), s.kicks, s.wakes));
+        }
+}
+
+void summary(const std::vector<std::unique_ptr<guest>>& guests, const settings& s, std::uint64_t sleeps) {
+    if (!s.json) {
+        report(guests);
+        return;
+    }
+    std::string list;
+    for (const auto& g : guests) list += (list.empty() ? "" : ", ") + g->to_json().text();
+    tool::print_out(tool::json().raw("guests", "[" + list + "]").add("sleeps", sleeps).text() + "\n");
+}
+
+int serve(const settings& s) {
+    tool::run run;
+    nm::context ctx;
+    std::vector<std::unique_ptr<nm::ptnet::sync_loop>> loops;
+    for (unsigned i = 0; i < std::min<std::size_t>(s.threads, s.guests.size()); ++i)
+        loops.push_back(need(nm::ptnet::sync_loop::create({std::chrono::microseconds(s.spin_us)})));
+    std::vector<std::unique_ptr<guest>> guests;
+    for (const auto& g : s.guests) guests.push_back(std::make_unique<guest>(ctx, g, s, *loops[guests.size() % loops.size()]));
+    std::vector<ports::variant> echoes;
+    for (const auto& name : s.echoes) echoes.push_back(nm::open<ports>(ctx, name));
+    for (std::size_t i = 0; i < guests.size(); ++i) tool::print_err(guests[i]->instructions(i + 1));
+
+    std::stop_source end;
+    for (auto& l : loops) run.start([&l, &end] { l->run(end.get_token()); });
+    run.start([&] { tend(guests, run, end); });
+    for (auto& e : echoes) run.start([&e, &run] { std::visit([&run](auto& p) { echo(p, run); }, e); });
+    constexpr std::uint64_t day = 86'400'000'000'000;
+    run.watch(s.report_ms != 0 ? s.report_ms * std::uint64_t{1'000'000} : day, static_cast<std::uint64_t>(s.seconds * 1e9),
+              [&] { if (s.report_ms != 0) report(guests); });
+    std::uint64_t sleeps = 0;
+    for (const auto& l : loops) sleeps += l->sleeps();
+    summary(guests, s, sleeps);
+    run.rethrow();
+    return tool::exit_ok;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return tool::guarded_main("ptnet-host", [&]() -> int {
+        settings s;
+        const std::span<const tool::option<settings>> table(options);
+        tool::parse_options(table, std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
+        if (s.help) {
+            tool::print_out("usage: ptnet-host [-s SOCKET] -i PORT [-i PORT ...] [-s SOCKET -i PORT ...] [OPTIONS]\n"
+                            "Passes ports through to virtual machines, and says how QEMU is to be started. Exit status: 0 done, 1 failed, 2 usage.\n\n" +
+                            tool::help_text(table));
+            return tool::exit_ok;
+        }
+        if (s.version) {
+            tool::print_out(fmt::format("ptnet-host (nm {})\n", NM_VERSION_STRING));
+            return tool::exit_ok;
+        }
+        if (s.guests.empty()) throw tool::usage_error("no port given; say -i vale0:a");
+        for (const auto& g : s.guests)
+            if (g.ports.empty()) throw tool::usage_error("no port for " + g.socket + "; say -i vale0:a after it");
+        return serve(s);
+    });
+}

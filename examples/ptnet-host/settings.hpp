@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "nm/ptnet/host.hpp"
+
+namespace ptnet_host {
+
+/// One virtual machine: its socket, and the ports that are in its memory.
+struct guest_settings {
+    std::string socket;
+    std::vector<std::string> ports;
+    bool nvdimm = false;
+};
+
+struct settings {
+    std::vector<guest_settings> guests;
+    std::vector<std::string> echoes;
+    nm::ptnet::host_options host;
+    unsigned threads = 1;
+    unsigned spin_us = 50;
+    unsigned report_ms = 0;
+    double seconds = 0;
+    bool json = false, help = false, version = false;
+
+    /// The one that what follows on the command line is about.
+    guest_settings& guest() {
+        if (guests.empty()) guests.push_back({"ptnet.sock", {}, false});
+        return guests.back();
+    }
+};
+
+}  // namespace ptnet_host
