@@ -39,6 +39,16 @@ public:
         return pushed;
     }
 
+    /// The user has gone in the middle of a frame of several slots: what there is of it is dropped, and the next slot begins a frame.
+    void abandon() noexcept {
+        if (chain_.frags != 0) {
+            b_.cancel(k_.hwcur, chain_.frags);
+            c_.drop(cause::bad_chain);
+            ++c_.frames;
+        }
+        chain_ = {};
+    }
+
     [[nodiscard]] B& backend() noexcept { return b_; }
     [[nodiscard]] const B& backend() const noexcept { return b_; }
     /// Whether something is under way: queued and not synced, or synced and not yet taken back (nm_tx_pending).

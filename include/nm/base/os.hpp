@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <linux/membarrier.h>
@@ -149,6 +150,15 @@ inline void eventfd_signal(int fd) noexcept {
 inline bool eventfd_clear(int fd) noexcept {
     std::uint64_t count = 0;
     return ::read(fd, &count, sizeof count) == sizeof count;
+}
+
+/// What is in an eventfd, without taking it (proc(5), fdinfo); 0 where that cannot be had.
+[[nodiscard]] inline std::uint64_t eventfd_count(int fd) {
+    const unique_fd info(::open(("/proc/self/fdinfo/" + std::to_string(fd)).c_str(), O_RDONLY | O_CLOEXEC));
+    char text[512] = {};
+    if (!info || ::read(info.get(), text, sizeof text - 1) <= 0) return 0;
+    const char* at = std::strstr(text, "eventfd-count:");
+    return at == nullptr ? 0 : std::strtoull(at + 14, nullptr, 16);
 }
 
 /// The slow half of an asymmetric barrier: after it returns, every other running thread of this process has passed a

@@ -66,6 +66,7 @@ public:
             if (i >= tx_rings) port_.rx(i - tx_rings).set_timestamps(false);  // the guest's rxsync stamps
         }
         tx_rings_ = tx_rings;
+        closed_ = look_at_slots().closed();
         r.bufs_offset = m.bufs_offset();
         r.nifp_offset = static_cast<std::uint64_t>(reinterpret_cast<std::byte*>(port_.nifp()) - m.base());
         r.csb_gh_offset = *atok;
@@ -99,17 +100,17 @@ public:
 
     [[nodiscard]] bool arm() noexcept override {
         armed_ = true;
-        bool full_out = false, room_in = false;
+        bool under_way = false, room_in = false;
         for (index_t i = 0; i < rings_.size(); ++i) {
             rings_[i].csb.arm();
             if (!running_) continue;
             // The port wakes when there is more than was handed over, and a full ring cannot have more.
             ring_base& b = base_of(i);
             b.set_cur(b.tail());
-            if (i < tx_rings_) full_out |= ring_distance(b.truth().hwcur, b.truth().hwtail, b.num_slots()) == 0;
+            if (i < tx_rings_) under_way |= b.next(b.truth().hwtail) != b.truth().hwcur;
             else room_in |= b.next(b.truth().hwtail) != b.truth().hwcur;
         }
-        if (running_) port_.arm((room_in ? events::rx : events::none) | (full_out ? events::tx : events::none) | events::unsent);
+        if (running_) port_.arm((room_in ? events::rx : events::none) | (under_way ? events::tx : events::none) | events::unsent);
         if (control_word() != answered_) return false;
         for (index_t i = 0; running_ && i < rings_.size(); ++i)
             if (said_something(rings_[i], base_of(i))) return false;
@@ -181,7 +182,7 @@ private:
         csb_indexes said;
         const bool heard = hear(rings_[i], tx, said);
         // Nothing new, and nothing under way that could come back.
-        if ((!heard || said.first == before.hwcur) && ring_distance(before.hwcur, before.hwtail, tx.num_slots()) == tx.num_slots() - 1) return false;
+        if ((!heard || said.first == before.hwcur) && tx.next(before.hwtail) == before.hwcur) return false;
         if (!heard) tx.set_head(before.hwcur);
         (void)tx.txsync(sync_flags::force_reclaim);
         return answer(i, before);
@@ -203,7 +204,8 @@ private:
         obey(word);
         return true;
     }
-    [[gnu::noinline, gnu::cold]] void obey(std::uint32_t word) noexcept {
+    // May allocate: a visit that does ends the program when there is no memory at all, as noexcept says.
+    [[gnu::noinline, gnu::cold]] void obey(std::uint32_t word) {
         port_registers& r = *place_.registers;
         answered_ = word;
         stop();
@@ -213,7 +215,7 @@ private:
         __atomic_store_n(&r.answered, word, __ATOMIC_RELEASE);
         wake(0);
     }
-    [[nodiscard]] bool create(port_registers& r) noexcept {
+    [[nodiscard]] bool create(port_registers& r) {
         const std::uint32_t wanted = load_once(r.wanted) & offered_;
         const std::uint32_t bytes = load_once(r.vnet_hdr_len);
         if constexpr (has_header) {
@@ -221,11 +223,11 @@ private:
             if (offered_ != 0 && !port_.set_header(on ? bytes : 0)) return false;
         }
         set(r.acked, wanted);
-        slot_repair repair(*place_.memory);
-        for (index_t i = 0; i < rings_.size(); ++i) repair.keep(base_of(i));
+        for (index_t i = 0; i < tx_rings_; ++i) port_.tx(i).abandon();
+        slot_repair repair = look_at_slots();
+        if (repair.broken() != 0) repair.mend(closed_);
         for (index_t i = 0; i < rings_.size(); ++i) {
             ring_base& b = base_of(i);
-            repair.mend(b);
             b.set_head(b.truth().hwcur);
             rings_[i].refused = {~0U, ~0U};
             rings_[i].csb.reset(b.truth().hwcur, b.truth().hwtail);
@@ -234,6 +236,13 @@ private:
         running_ = true;
         store_once(running_word_, 1U);
         return true;
+    }
+
+    [[nodiscard]] slot_repair look_at_slots() {
+        slot_repair r(*place_.memory);
+        for (index_t i = 0; i < rings_.size(); ++i) r.look_at_ports(base_of(i));
+        for (index_t i = 0; i < rings_.size(); ++i) r.look_at_users(base_of(i));
+        return r;
     }
 
     static void set(std::uint32_t& shared, std::uint32_t v) noexcept { __atomic_store_n(&shared, v, __ATOMIC_RELEASE); }
@@ -264,6 +273,7 @@ private:
     std::uint32_t answered_ = 0, offered_ = 0;
     std::uint32_t running_word_ = 0;  // the same as running_, for other threads
     bool running_ = false, armed_ = false;
+    bool closed_ = false;  // every buffer in use is in a slot of these rings: no other port's, no kernel's
 };
 
 namespace detail {
