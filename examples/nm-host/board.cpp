@@ -12,9 +12,11 @@ namespace host {
 
 using namespace std::chrono_literals;
 
-// One port of one client (rule R7).
+// Rule R7: one port, one client, and all of them.
 constexpr std::size_t most_bytes = std::size_t{512} << 20;
-constexpr std::size_t most_ports = 254;
+constexpr std::size_t ports_of_client = 16, most_ports = 254;
+
+std::size_t half_of_memory() noexcept { return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) / 2 * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
 board::board(control_server& server, std::string name, std::function<void(const std::string&)> log)
     : server_(server), name_(std::move(name)), log_(std::move(log)), custody_(server) {
@@ -93,7 +95,13 @@ nm::result<board::served> board::serve(client from, const control_message& m) {
     const auto wish = m.words<nm::sys::port_wish>();
     if (!wish) return nm::fail(EINVAL, "who opens a port says how");
     if (auto own = own_port(m.name); !own) return forward_error(own);
-    if (ports_.size() == most_ports) return nm::fail(ENOSPC, name_ + " serves as many ports as it can");
+    std::size_t all = 0, of_client = 0;
+    for (const auto& p : ports_) {
+        all += p.memory->size();
+        if (p.owner == from) ++of_client;
+    }
+    if (ports_.size() == most_ports || of_client == ports_of_client)
+        return nm::fail(ENOSPC, fmt::format("{} serves up to {} ports, {} of them by one connection", name_, most_ports, ports_of_client));
     nm::ptnet::host_options o;
     const auto set = [](std::optional<unsigned>& to, std::uint32_t v) {
         if (v != 0) to = v;
@@ -114,11 +122,18 @@ nm::result<board::served> board::serve(client from, const control_message& m) {
     const auto bytes = nm::ptnet::memory_for<nm::vale_port>(ctx_, m.name, o);
     if (!bytes) return nm::fail(bytes.error().code.value(), bytes.error().text);
     if (*bytes > most_bytes) return nm::fail(ENOMEM, fmt::format("{} would take {} MB of memory; a port may have {}: ask for fewer rings or slots", m.name, *bytes >> 20, most_bytes >> 20));
+    if (all + *bytes > half_of_memory()) return nm::fail(ENOMEM, fmt::format("{} serves ports with {} MB of memory; half of the machine's is the most", name_, all >> 20));
     auto memory = nm::ptnet::host_memory::create(*bytes);
     if (!memory) return forward_error(memory);
     auto port = nm::ptnet::serve<nm::vale_port>(ctx_, *memory, m.name, o);
     if (!port) return forward_error(port);
     return served{from, std::shared_ptr<nm::ptnet::service>(std::move(*port)), std::move(*memory)};
+}
+
+bool board::holds(client who) const noexcept {
+    for (const auto& p : ports_)
+        if (p.owner == who) return true;
+    return custody_.held_by(who) != 0;
 }
 
 void board::open(client from, const control_message& m) {

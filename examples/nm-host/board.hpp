@@ -58,6 +58,9 @@ private:
     void refuse(client to, const control_message& m, const nm::error& e) { refuse(to, m, e.code.value(), e.text); }
     [[nodiscard]] nm::result<std::string> own_port(std::string_view text) const;
 
+    /// Whether something of its would be lost with it.
+    [[nodiscard]] bool holds(client who) const noexcept;
+
     void open(client from, const control_message& m);
     [[nodiscard]] nm::result<served> serve(client from, const control_message& m);
     void obey(client from, const control_message& m);

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <pthread.h>
 #include <sched.h>
 #include <string>
@@ -23,7 +24,6 @@ public:
     [[nodiscard]] virtual const std::string& place() const noexcept = 0;  ///< "vale0:eth0"
     [[nodiscard]] virtual nm::counters received() noexcept = 0;           ///< from the device
     [[nodiscard]] virtual nm::counters sent() noexcept = 0;               ///< there
-    [[nodiscard]] virtual nm::result<void> state() = 0;                   ///< while nobody visits it
 
     [[nodiscard]] bool lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
     void found() noexcept { lost_.store(false, std::memory_order_relaxed); }
@@ -39,23 +39,36 @@ public:
 
     [[nodiscard]] const nm::port_info& info() const noexcept override { return const_cast<nm::vale::bwrap<P>&>(bwrap_).port().info(); }
     [[nodiscard]] int port_fd() const noexcept override { return bwrap_.fd(); }
-    bool visit() noexcept override { return !lost() && bwrap_.poll(256) != 0; }
+    bool visit() noexcept override {
+        const std::lock_guard guard(mutex_);
+        return !lost() && bwrap_.poll(256) != 0;
+    }
     [[nodiscard]] bool arm() noexcept override {
+        const std::lock_guard guard(mutex_);
         if (!lost()) bwrap_.arm();
         return true;
     }
     void disarm() noexcept override {}
     [[nodiscard]] nm::ptnet::service_stats stats() noexcept override { return {}; }
-    [[nodiscard]] nm::result<void> status() override { return bwrap_.status(); }
+    [[nodiscard]] nm::result<void> status() override {
+        const std::lock_guard guard(mutex_);
+        return bwrap_.status();
+    }
     void stop() noexcept override {}
     void lose() noexcept override { lost_.store(true, std::memory_order_relaxed); }
 
     [[nodiscard]] const std::string& place() const noexcept override { return bwrap_.name(); }
-    [[nodiscard]] nm::counters received() noexcept override { return bwrap_.port().rx_stats(); }
-    [[nodiscard]] nm::counters sent() noexcept override { return bwrap_.port().tx_stats(); }
-    [[nodiscard]] nm::result<void> state() override { return bwrap_.status(); }
+    [[nodiscard]] nm::counters received() noexcept override {
+        const std::lock_guard guard(mutex_);
+        return bwrap_.port().rx_stats();
+    }
+    [[nodiscard]] nm::counters sent() noexcept override {
+        const std::lock_guard guard(mutex_);
+        return bwrap_.port().tx_stats();
+    }
 
 private:
+    std::mutex mutex_;  // once per visit: what the kernel counted is asked for by the thread that answers
     nm::vale::bwrap<P> bwrap_;
 };
 

@@ -69,7 +69,7 @@ void board::attach(client from, const control_message& m, const std::vector<std:
         return [this, from, request, parts, interface, o, opened] {
             control_message asked;
             asked.sequence = request;
-            server_.hold(from, false);
+            server_.hold(from, holds(from));
             if (!server_.has(from)) return;
             nm::result<void> ok;
             std::size_t joined = 0;
@@ -109,7 +109,7 @@ void board::create(client from, const control_message& m, const std::vector<std:
         return [this, from, request, name, o, made] {
             control_message asked;
             asked.sequence = request;
-            server_.hold(from, false);
+            server_.hold(from, holds(from));
             if (!server_.has(from)) return;
             if (!*made) return refuse(from, asked, made->error());
             if (auto ok = join(member_on_switch(std::move(**made), name, o), name, true); !ok) return refuse(from, asked, ok.error());
@@ -202,7 +202,7 @@ void board::tick() {
             loop_->remove(*at->what);
             const int core = at->cpu;
             at->stop_polling();
-            const auto ok = at->what->state();
+            const auto ok = at->what->status();
             if (!ok && ok.error().code.value() != ENETDOWN) {
                 log_(ok.error().text + "; it leaves the switch");
                 remove(at, {});

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <random>
 #include <string>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -594,6 +595,160 @@ TEST_F(Control, ThousandClientsThatDieLeaveNothing) {
     }
     EXPECT_TRUE(soon([&] { return open_fds() == before; }));
     EXPECT_LE(answer_time(), 100ms);
+}
+
+/// The host program itself, where it has been built beside this one.
+class Custody : public Control {
+protected:
+    void SetUp() override {
+        Control::SetUp();
+        if (!fs::exists(fs::read_symlink("/proc/self/exe").parent_path() / "nm-host")) GTEST_SKIP() << "nm-host has not been built";
+    }
+    static int memory() { return ::memfd_create("custody", MFD_CLOEXEC); }
+    static ino_t inode(int fd) {
+        struct stat st {};
+        return ::fstat(fd, &st) == 0 ? st.st_ino : 0;
+    }
+    static custody claim(const std::string& name, unsigned end, const std::string& payload, std::span<const int> fds) {
+        auto c = claim_at_host("p", name, end, payload, fds);
+        EXPECT_TRUE(c) << c.error().text;
+        return std::move(*c);
+    }
+    static int refused(const std::string& name, unsigned end, const std::string& payload, std::span<const int> fds) {
+        const auto c = claim_at_host("p", name, end, payload, fds);
+        return c ? 0 : c.error().code.value();
+    }
+    static std::optional<claim_words> told(custody& c) {
+        std::optional<control_message> e;
+        return soon([&] { return (e = c.channel.event()).has_value(); }) ? e->words<claim_words>() : std::nullopt;
+    }
+};
+
+TEST_F(Custody, WhatTheFirstBringsTheSecondGets) {
+    const nm::base::unique_fd a(memory()), b(memory());
+    const int mine[] = {a.get()}, other[] = {b.get()};
+    auto first = claim("p{1", 0, "as I made it", mine);
+    EXPECT_EQ(first.words.made, 1U);
+    EXPECT_EQ(first.words.other, 0U);
+    auto second = claim("p{1", 1, "not this", other);
+    EXPECT_EQ(second.words.made, 0U);
+    EXPECT_EQ(second.words.other, 1U);
+    EXPECT_EQ(second.payload, "as I made it");
+    ASSERT_EQ(second.fds.size(), 1U);
+    EXPECT_EQ(inode(second.fds[0].get()), inode(a.get()));
+    const auto came = told(first);
+    ASSERT_TRUE(came);
+    EXPECT_EQ(came->end, 1U);
+    EXPECT_EQ(came->other, 1U);
+    EXPECT_EQ(refused("p{1", 0, "x", other), EBUSY);
+    EXPECT_EQ(refused("p{1", 1, "x", other), EBUSY);
+}
+
+TEST_F(Custody, AnEndThatGoesCanBeTakenAgain) {
+    const nm::base::unique_fd a(memory());
+    const int mine[] = {a.get()};
+    auto first = claim("p{1", 0, "kept", mine);
+    {
+        auto second = claim("p{1", 1, "", mine);
+        EXPECT_EQ(told(first)->other, 1U);
+    }
+    const auto start = steady::now();
+    EXPECT_EQ(told(first)->other, 0U);
+    EXPECT_LE(steady::now() - start, 200ms);
+    auto again = claim("p{1", 1, "other", mine);
+    EXPECT_EQ(again.payload, "kept");
+    // The first goes too; it is the second that keeps it now.
+    first.channel.release().reset();
+    EXPECT_EQ(told(again)->other, 0U);
+    auto third = claim("p{1", 0, "other", mine);
+    EXPECT_EQ(third.payload, "kept");
+}
+
+TEST_F(Custody, WithTheLastEndItIsGoneAndSoIsTheHost) {
+    const nm::base::unique_fd a(memory());
+    const int mine[] = {a.get()};
+    {
+        auto first = claim("p{1", 0, "old", mine);
+        EXPECT_EQ(dir().hosted(), std::vector<std::string>{"p"});
+    }
+    EXPECT_TRUE(soon([&] { return fs::is_empty(path); }));
+    const auto again = claim("p{1", 1, "new", mine);
+    EXPECT_EQ(again.words.made, 1U);
+}
+
+TEST_F(Custody, WhatIsKeptCanBeChangedByWhoHoldsAnEnd) {
+    const nm::base::unique_fd a(memory());
+    const int mine[] = {a.get()};
+    auto first = claim("p{1", 0, "old", mine);
+    control_message m;
+    m.type = control_type::update;
+    m.name = "p{1";
+    m.put(claim_words{});
+    m.payload += "new";
+    EXPECT_TRUE(first.channel.ask(m));
+    EXPECT_EQ(claim("p{1", 1, "", mine).payload, "new");
+    auto stranger = claim("p{2", 0, "x", mine);
+    EXPECT_EQ(stranger.channel.ask(m).error().code.value(), ENOENT);
+    m.type = control_type::release;
+    EXPECT_EQ(stranger.channel.ask(m).error().code.value(), ENOENT);
+    EXPECT_TRUE(first.channel.ask(m));
+    EXPECT_EQ(claim("p{1", 0, "newest", mine).payload, "newest");
+}
+
+TEST_F(Custody, ClaimsThatAreNone) {
+    const nm::base::unique_fd a(memory());
+    const int mine[] = {a.get()};
+    auto first = claim("p{1", 0, "", mine);
+    EXPECT_EQ(refused("p{2", 0, "x", {}), ENOENT);
+    EXPECT_EQ(refused("p{2", 2, "x", mine), EINVAL);
+    EXPECT_EQ(refused("", 0, "x", mine), EINVAL);
+    EXPECT_EQ(refused("p{2", 0, std::string(1024, 'x'), mine), EMSGSIZE);
+    control_message m;
+    m.type = control_type::claim;
+    m.name = "p{3";
+    m.payload = "short";
+    EXPECT_EQ(first.channel.ask(m, mine).error().code.value(), EINVAL);
+    m.type = static_cast<control_type>(77);
+    EXPECT_EQ(first.channel.ask(m).error().code.value(), EOPNOTSUPP);
+    EXPECT_EQ(open_at_host("p", "vale1:a").error().code.value(), EINVAL) << "it is no switch";
+    // One connection holds so much and no more.
+    int held = 1;
+    for (int i = 0; i < 100; ++i) {
+        control_message c;
+        c.type = control_type::claim;
+        c.name = "many{" + std::to_string(i);
+        c.put(claim_words{});
+        held += first.channel.ask(c, mine).has_value() ? 1 : 0;
+    }
+    EXPECT_EQ(held, 64);
+}
+
+TEST_F(Custody, PortsOfASwitchAreGrantedWhole) {
+    auto g = open_at_host("vale1", "vale1:a");
+    ASSERT_TRUE(g) << g.error().text;
+    EXPECT_EQ(g->words.vectors, 3U);
+    EXPECT_EQ(g->kicks.size(), 3U);
+    EXPECT_TRUE(nm::base::map_sealed(g->memory.get(), g->words.size));
+    EXPECT_EQ(open_at_host("vale1", "vale1:a").error().code.value(), EBUSY);
+    EXPECT_EQ(open_at_host("vale1", "vale2:a").error().code.value(), EINVAL);
+    EXPECT_EQ(open_at_host("vale1", "netmap:eth0").error().code.value(), EINVAL);
+    EXPECT_EQ(open_at_host("vale1", "vale1:").error().code.value(), EINVAL);
+    EXPECT_EQ(open_at_host("vale1", "vale1:b", {.tx_rings = 0xffffffffU}).error().code.value(), EINVAL);
+    EXPECT_EQ(open_at_host("vale1", "vale1:b", {.tx_rings = 16, .rx_rings = 16, .tx_slots = 16384, .rx_slots = 16384}).error().code.value(), ENOMEM);
+    // Closed, it can be opened anew; what one connection may open has a limit.
+    g->channel.release().reset();
+    EXPECT_TRUE(soon([] { return open_at_host("vale1", "vale1:a").has_value(); }));
+    auto many = open_at_host("vale1", "vale1:m0");
+    ASSERT_TRUE(many);
+    control_message m;
+    m.type = control_type::open;
+    m.put(port_wish{.tx_slots = 16, .rx_slots = 16});
+    int opened = 1;
+    for (int i = 1; i < 40; ++i) {
+        m.name = "vale1:m" + std::to_string(i);
+        opened += many->channel.ask(m).has_value() ? 1 : 0;
+    }
+    EXPECT_EQ(opened, 16);
 }
 
 }  // namespace
