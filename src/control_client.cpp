@@ -175,7 +175,7 @@ bool control_channel::alive() noexcept {
 
 result<control_channel> reach_host(const runtime_dir& dir, std::string_view rendezvous, const reach_options& o) noexcept {
     const auto end = clock::now() + o.timeout;
-    for (;;) {
+    for (auto pause = milliseconds(20);; pause = std::min(2 * pause, milliseconds(200))) {
         auto there = control_channel::connect(dir, rendezvous);
         if (there || !o.start || there.error().code.value() != ENOENT) return there;
         auto program = host_program(o.program);
@@ -189,7 +189,7 @@ result<control_channel> reach_host(const runtime_dir& dir, std::string_view rend
         if (clock::now() >= end)
             return fail(ETIMEDOUT, *program + " was started for " + std::string(rendezvous) + ", and did not listen within " +
                                        std::to_string(o.timeout.count()) + " ms; start it by hand to see why: " + *program + " " + std::string(rendezvous));
-        std::this_thread::sleep_for(milliseconds(20));
+        std::this_thread::sleep_for(pause);
     }
 }
 
