@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 #include "nm/slot.hpp"
@@ -77,6 +78,11 @@ concept picks_plain = requires(B& b, const B& c, index_t i, const slot_words& w)
 /// A backend that may take slots with ns_indirect, and says whether it does. To any other they are bad slots.
 template <class B>
 concept may_take_indirect = requires(const B& b) { { b.takes_indirect() } noexcept -> std::same_as<bool>; };
+
+/// A backend whose other side may break the rules: it says how often that was seen, since it was last asked. What arrives through one
+/// that receives is taken only as whole good frames.
+template <class B>
+concept doubts_peer = requires(B& b) { { b.take_violations() } noexcept -> std::same_as<std::uint32_t>; };
 
 /// What the user sees of any ring, in netmap's words.
 template <class R>

@@ -33,7 +33,7 @@ struct counters {
     std::uint64_t bytes = 0;
     std::uint64_t slots = 0;
     std::array<std::uint64_t, causes> drops{};  ///< frames, by cause
-    std::uint64_t reinits = 0;                  ///< times that head or cur made no sense
+    std::uint64_t reinits = 0;                  ///< times that head or cur, or what another process said of its own, made no sense
 
     void drop(cause c, std::uint64_t n = 1) noexcept { drops[static_cast<std::size_t>(c)] += n; }
     [[nodiscard]] std::uint64_t dropped(cause c) const noexcept { return drops[static_cast<std::size_t>(c)]; }

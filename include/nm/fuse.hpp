@@ -176,7 +176,7 @@ template <bool Same, class RxB, class TxB, class F>
     for (index_t budget = max; budget != 0;) {
         const index_t all = rx.run(std::min(budget, tx.room()));
         if (all == 0) break;
-        const bool clear = from.verdict().idle() && !tx.open();  // no frame of several slots is under way
+        const bool clear = from.verdict().idle() && !tx.open() && !rx.skips();  // no frame of several slots is under way
         const index_t run = clear ? all : 0;
         index_t left = run;
         std::uint64_t bytes = 0;
@@ -316,7 +316,7 @@ index_t drain(rx_ring<B>& from, index_t max, F&& fn = {}) noexcept {
     for (index_t budget = max; budget != 0;) {
         const index_t all = rx.run(budget);
         if (all == 0) break;
-        const bool clear = from.verdict().frags == 0;
+        const bool clear = from.verdict().frags == 0 && !rx.skips();
         const index_t run = clear ? all : 0;
         index_t left = run;
         std::uint64_t bytes = 0;

@@ -141,6 +141,10 @@ public:
         list_rings();
     }
 
+    /// Whether the buffers that lie in the slots of the port's own rings when it goes are given back: they may have come into slots that
+    /// had none, and they may be in another process's hands.
+    void own_buffers(bool yes) noexcept { shape_.tx_bufs = shape_.rx_bufs = yes; }
+
     [[nodiscard]] interface* nifp() const noexcept { return nifp_; }
     /// Bytes from the region's base to the netmap_if (nr_offset).
     [[nodiscard]] std::size_t offset() const noexcept {

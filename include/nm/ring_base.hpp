@@ -114,6 +114,14 @@ public:
         finish();
     }
 
+    /// A ring that goes on where another process left it.
+    void start_at(index_t hwcur, index_t hwtail) noexcept {
+        k_.hwcur = hwcur;
+        k_.hwtail = hwtail;
+        set_head(hwcur);
+        finish();
+    }
+
     /// Where monitors are (taps.hpp), of which the port keeps hold; null as long as it never had one. By any thread.
     void set_taps(ring_taps* t) noexcept { __atomic_store_n(&taps_, t, __ATOMIC_RELEASE); }  // P1
 

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// txsync and rxsync: netmap's two operations, over the batches of batch.hpp.
+// txsync and rxsync: netmap's two operations, over the batches of batch.hpp and rx_batch.hpp.
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
 #include "nm/batch.hpp"
 #include "nm/concepts.hpp"
 #include "nm/ring_base.hpp"
+#include "nm/rx_batch.hpp"
 #include "nm/taps.hpp"
 
 namespace nm {
@@ -51,6 +53,10 @@ public:
 
     [[nodiscard]] B& backend() noexcept { return b_; }
     [[nodiscard]] const B& backend() const noexcept { return b_; }
+    void start_at(index_t hwcur, index_t hwtail) noexcept {
+        ring_base::start_at(hwcur, hwtail);
+        shown_ = hwcur;
+    }
     /// Whether something is under way: queued and not synced, or synced and not yet taken back (nm_tx_pending).
     [[nodiscard]] bool pending() const noexcept { return k_.next(tail()) != head(); }
 
@@ -132,6 +138,7 @@ private:
     }
     [[gnu::always_inline]] void reclaim(index_t head, sync_flags f) noexcept {
         k_.hwtail = b_.reclaim(head, f);
+        if constexpr (doubts_peer<B>) c_.reinits += b_.take_violations();
         if (taps() != nullptr) [[unlikely]]
             returned();
     }
@@ -239,7 +246,49 @@ private:
         if (batch.receive_all() != 0) taps()->show(look(), from, k_.hwtail, false);
     }
 
+    // Of a backend that is not to be believed: the frame of several slots that begins at t, of which `avail` slots have arrived. It is
+    // taken as a whole, or all of it becomes holes. Who plays by the rules publishes whole frames; of one that is not, what follows
+    // up to its end goes the same way. Returns the slots taken. Each is read from shared memory once, here.
+    [[nodiscard]] [[gnu::noinline, gnu::cold]] index_t take_chain(index_t t, index_t avail) noexcept
+        requires(doubts_peer<B>)
+    {
+        const index_t most = skips_ ? 1 : std::min({avail, max_frags, k_.num_slots - 1});
+        const bool skips = skips_;
+        cause why = cause::bad_chain;
+        bool good = !skips, ends = false;
+        index_t k = 0;
+        std::uint64_t bytes = 0;
+        for (index_t i = t; k < most && !ends; ++k, i = k_.next(i)) {
+            nm::slot s = load_slot(slots_[i]);
+            const nm::slot before = s;
+            b_.get(i, s);
+            update_slot(slots_[i], s, before);
+            const bool valid = bufs_.valid(s.buf_idx);
+            if (good && (!valid || s.len == 0 || s.len > bufs_.size)) {
+                good = false;
+                why = !valid ? cause::bad_idx : s.len == 0 ? cause::bad_chain : cause::bad_len;
+            }
+            bytes += s.len;
+            ends = (s.flags & ns_morefrag) == 0;
+        }
+        skips_ = !ends;
+        if (good && ends) {
+            c_.bytes += bytes;
+            c_.frames -= k - 1;  // all are counted as frames when they have been taken
+            return k;
+        }
+        if (!skips) c_.drop(why);
+        c_.frames -= k;
+        index_t i = t;
+        for (index_t j = 0; j != k; ++j, i = k_.next(i)) {
+            const nm::slot s = load_slot(slots_[i]);
+            store_slot(slots_[i], {bufs_.valid(s.buf_idx) ? s.buf_idx : 0, 0, 0, 0});
+        }
+        return k;
+    }
+
     B b_;
+    bool skips_ = false;  // what arrives is the rest of a frame that was not taken
     chain_state verdict_;  // of the frame that a forward has begun
     release_hook released_;
     bool stamps_ = true;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <span>
 #include <string>
 #include <sys/epoll.h>
 #include <vector>
@@ -22,32 +23,49 @@ public:
         return rings == 1 ? result<void>{} : join(name);
     }
 
-    /// Descriptors that somebody else made, for rings of both directions: i is for ring i of both.
-    [[nodiscard]] result<void> adopt(std::vector<base::unique_fd> wakes, const std::string& name) {
+    /// Descriptors that somebody else made, for rings of both directions: i is for ring i of both. A handle is woken by `also` too, as long
+    /// as that is open.
+    [[nodiscard]] result<void> adopt(std::vector<base::unique_fd> wakes, const std::string& name, int also = -1) {
         each_ = std::move(wakes);
-        return each_.size() == 1 ? result<void>{} : join(name);
+        if (also < 0) return each_.size() == 1 ? result<void>{} : join(name);
+        for (const auto& w : each_) {
+            const int both[] = {w.get(), also};
+            if (auto ok = join(name, both, each_also_.emplace_back()); !ok) return ok;
+        }
+        if (auto ok = join(name); !ok) return ok;
+        return add(name, all_.get(), also);
     }
 
     [[nodiscard]] int fd(index_t i) const noexcept { return each_[i].get(); }
     /// What a handle for these rings is slept on.
     [[nodiscard]] int fd(const ring_view& v) const noexcept {
         const bool one = v.tx_count + v.rx_count == 1 || (v.tx_count == 1 && v.rx_count == 1 && v.tx_first == v.rx_first);
-        return one || !all_ ? fd(v.rx_count != 0 ? v.rx_first : v.tx_first) : all_.get();
+        if (!one && all_) return all_.get();
+        const index_t i = v.rx_count != 0 ? v.rx_first : v.tx_first;
+        return each_also_.empty() ? fd(i) : each_also_[i].get();
     }
 
 private:
     [[nodiscard]] result<void> join(const std::string& name) {
-        all_.reset(::epoll_create1(EPOLL_CLOEXEC));
-        for (const auto& w : each_) {
-            epoll_event e{};
-            e.events = EPOLLIN;
-            if (!all_ || ::epoll_ctl(all_.get(), EPOLL_CTL_ADD, w.get(), &e) != 0)
-                return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
-        }
+        std::vector<int> fds;
+        for (const auto& w : each_) fds.push_back(w.get());
+        return join(name, fds, all_);
+    }
+    [[nodiscard]] static result<void> join(const std::string& name, std::span<const int> fds, base::unique_fd& into) {
+        into.reset(::epoll_create1(EPOLL_CLOEXEC));
+        for (const int fd : fds)
+            if (auto ok = add(name, into.get(), fd); !ok) return ok;
+        return {};
+    }
+    [[nodiscard]] static result<void> add(const std::string& name, int to, int fd) {
+        epoll_event e{};
+        e.events = EPOLLIN;
+        if (to < 0 || ::epoll_ctl(to, EPOLL_CTL_ADD, fd, &e) != 0)
+            return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
         return {};
     }
 
-    std::vector<base::unique_fd> each_;
+    std::vector<base::unique_fd> each_, each_also_;
     base::unique_fd all_;  // an epoll of all of them, when there are several
 };
 

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include <utility>
 
@@ -130,14 +131,36 @@ private:
     return fd;
 }
 
-/// Maps the first `size` bytes of memory that somebody else made: EPERM unless it is sealed against shrinking, EINVAL if it is smaller.
-[[nodiscard]] inline result<mapping> map_sealed(int fd, std::size_t size) {
+/// Whether memory that somebody else made can be mapped without fear: EPERM unless it is ordinary memory (a page of it can always be
+/// had; huge pages can run out, and kill who touches one) that is sealed against shrinking, EINVAL if it has not `size` bytes.
+[[nodiscard]] inline result<void> check_sealed(int fd, std::uint64_t size) {
+    constexpr auto tmpfs = 0x01021994;  // TMPFS_MAGIC, which memfd_create(2) has its memory from
     const int seals = ::fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) return fail(EPERM, "the memory that was handed over is not sealed against shrinking");
+    struct statfs fs {};
+    if (::fstatfs(fd, &fs) != 0 || fs.f_type != tmpfs) return fail(EPERM, "the memory that was handed over is not ordinary memory");
     struct stat st {};
     if (::fstat(fd, &st) != 0 || st.st_size < 0 || static_cast<std::uint64_t>(st.st_size) < size || size == 0)
         return fail(EINVAL, "the memory that was handed over has " + std::to_string(st.st_size) + " bytes, not " + std::to_string(size));
+    return {};
+}
+
+/// Maps the first `size` bytes of memory that somebody else made.
+[[nodiscard]] inline result<mapping> map_sealed(int fd, std::size_t size) {
+    if (auto ok = check_sealed(fd, size); !ok) return forward_error(ok);
     return map(size, MAP_SHARED, fd);
+}
+
+/// `front` bytes of this process's own memory, right behind them `size` bytes of what somebody else made, from `offset` on, and behind
+/// these own memory again: who walks past the last buffer by what a slot can say (64 KiB) reads nonsense, and lives. Multiples of 4096.
+[[nodiscard]] inline result<mapping> map_sealed_behind(std::size_t front, int fd, std::size_t offset, std::size_t size) {
+    constexpr std::size_t beyond = 65536;
+    if (auto ok = check_sealed(fd, std::uint64_t{offset} + size); !ok) return forward_error(ok);
+    auto all = map(front + size + beyond, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    if (!all) return all;
+    if (::mmap(all->data() + front, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(offset)) == MAP_FAILED)
+        return fail(errno, "cannot map the memory that was handed over: " + errno_text(errno));
+    return all;
 }
 
 /// A saturated eventfd answers EAGAIN, and is readable, which is all that a wake-up wants.
@@ -146,10 +169,10 @@ inline void eventfd_signal(int fd) noexcept {
     [[maybe_unused]] const auto n = ::write(fd, &one, sizeof one);
 }
 
-/// Whether there was a signal.
+/// Whether there was a signal. A pipe that stands in for an eventfd (ports/pipe_wakes.hpp) has a word for each: they are all taken.
 inline bool eventfd_clear(int fd) noexcept {
-    std::uint64_t count = 0;
-    return ::read(fd, &count, sizeof count) == sizeof count;
+    std::uint64_t count[64];
+    return ::read(fd, count, sizeof count) > 0;
 }
 
 /// What is in an eventfd, without taking it (proc(5), fdinfo); 0 where that cannot be had.

@@ -4,42 +4,16 @@
 #include <memory>
 #include <new>
 
-#include "nm/ports/pipe_backend.hpp"
-#include "nm/wakes.hpp"
+#include "nm/ports/pipe_end.hpp"
 
 namespace nm {
 
-/// One end of a pipe: its rings, and the descriptors that sleep on them.
-struct pipe_end : port_state<pipe_tx<>, link_rx<>> {
-    ring_wakes wakes;
-    bool asymmetric = false;
-
-    [[nodiscard]] int fd(const ring_view& v) const noexcept { return wakes.fd(v); }
+/// One end of a pipe within a program.
+struct pipe_end : basic_pipe_end<pipe_tx<>, link_rx<>> {
     [[nodiscard]] static result<void> status() { return {}; }
 
-    [[gnu::cold]] void arm(events e, const ring_view& v) noexcept {
-        const index_t rx_end = any(e & events::rx) ? v.rx_first + v.rx_count : v.rx_first;
-        const index_t tx_end = any(e & events::tx) ? v.tx_first + v.tx_count : v.tx_first;
-        for (index_t i = v.rx_first; i != rx_end; ++i) {
-            rx[i].backend().armed = true;
-            rx[i].backend().link->rx_sleeps.arm();
-        }
-        for (index_t i = v.tx_first; i != tx_end; ++i) {
-            tx[i].backend().armed = true;
-            tx[i].backend().link->tx_sleeps.arm();
-        }
-        sleep_barrier(asymmetric);
-        for (index_t i = v.rx_first; i != rx_end; ++i)
-            if (!rx[i].empty() || rx[i].backend().ready(rx[i].truth().hwtail)) {
-                rx[i].backend().link->rx_sleeps.found();
-                base::eventfd_signal(wakes.fd(i));
-            }
-        for (index_t i = v.tx_first; i != tx_end; ++i)
-            if (!tx[i].empty() || tx[i].backend().freed()) {
-                tx[i].backend().link->tx_sleeps.found();
-                base::eventfd_signal(wakes.fd(i));
-            }
-    }
+private:
+    friend struct pipe_core;
 };
 
 /// A pipe: two ends, both directions, in one region. Made by the first open of either end, gone when both are closed;
@@ -60,34 +34,13 @@ struct pipe_core {
         memory->objects().give_back(links_offset, links_bytes);
     }
 
-    [[nodiscard]] static port_shape shape_of(const open_options& o, bool slave) {
-        port_shape s;
-        s.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
-        s.rx_rings = o.rx_rings.value_or(s.tx_rings);
-        s.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(default_slots));
-        s.rx_slots = o.rx_slots.value_or(s.tx_slots);
-        if (slave) {
-            // The options speak of the end being opened; the shape is the master's.
-            std::swap(s.tx_rings, s.rx_rings);
-            std::swap(s.tx_slots, s.rx_slots);
-        }
-        s.rx_bufs = false;  // an rx slot has the buffer of the tx slot it is paired with
-        return s;
-    }
-    [[nodiscard]] static port_shape crossed(port_shape s) {
-        std::swap(s.tx_rings, s.rx_rings);
-        std::swap(s.tx_slots, s.rx_slots);
-        s.extra_bufs = 0;
-        return s;
-    }
-
-    static constexpr index_t default_slots = 1024;
+    static constexpr index_t default_slots = pipe_shape::default_slots;
 
     [[nodiscard]] static result<std::shared_ptr<pipe_core>> create(context& ctx, const port_spec& spec,
                                                                    const open_options& o) {
-        port_shape master = shape_of(o, spec.pipe_slave);
+        port_shape master = pipe_shape::of(o, spec.pipe_slave);
         master.extra_bufs = o.extra_bufs;
-        const port_shape slave = crossed(master);
+        const port_shape slave = pipe_shape::crossed(master);
         if (auto ok = master.check(spec.identity()); !ok) return forward_error(ok);
         const std::size_t links = (master.tx_rings + master.rx_rings) * sizeof(ring_link);
         auto memory = ctx.region_of(spec.name);
@@ -118,7 +71,7 @@ private:
     }
     [[nodiscard]] result<void> build(const port_spec& spec, const port_shape& master, const port_shape& slave,
                                      std::size_t links) {
-        const std::string names[2] = {spec.name + "{" + spec.pipe_id, spec.name + "}" + spec.pipe_id};
+        const std::string names[2] = {pipe_shape::name(spec, false), pipe_shape::name(spec, true)};
         for (int e = 0; e < 2; ++e) {
             auto m = port_memory::create(memory, names[e], e == 0 ? master : slave);
             if (!m) return forward_error(m);
@@ -140,15 +93,12 @@ private:
             pipe_end& there = ends[1 - e];
             here.asymmetric = asymmetric;
             here.memory = memory;
-            here.info = info_of(names[e], here.rings.shape(), *memory);
+            here.info = pipe_shape::info(names[e], here.rings.shape(), memory->size(), memory->buf_size());
+            here.info.reason = "both ends in this process";
             for (index_t i = 0; i < here.rings.shape().tx_rings; ++i, ++link)
                 join(here, there, i, link, asymmetric);
         }
-        for (auto& end : ends)
-            for (index_t i = 0; i < std::min(end.tx.size(), end.rx.size()); ++i) {
-                end.tx[i].backend().beside = &end.rx[i].backend().link->rx_sleeps;
-                end.rx[i].backend().beside = &end.tx[i].backend().link->tx_sleeps;
-            }
+        for (auto& end : ends) end.set_beside();
         return {};
     }
 
@@ -162,21 +112,6 @@ private:
         const link_rx<> rx{link, n, {from.wakes.fd(i)}, to.wakes.fd(i), nullptr, asymmetric};
         from.tx.emplace_back(t, n, m, tx);
         to.rx.emplace_back(r, n, m, rx);
-    }
-
-public:
-    [[nodiscard]] static port_info info_of(const std::string& name, const port_shape& s, const region& m) {
-        port_info info;
-        info.name = name;
-        info.mode = "pipe";
-        info.reason = "both ends in this process";
-        info.tx_rings = s.tx_rings;
-        info.rx_rings = s.rx_rings;
-        info.tx_slots = s.tx_slots;
-        info.rx_slots = s.rx_slots;
-        info.memory = m.size();
-        info.buf_size = m.buf_size();
-        return info;
     }
 };
 
@@ -212,19 +147,7 @@ public:
 
     [[nodiscard]] static result<port_info> query(context& ctx, const port_spec& spec, const open_options& o) {
         if (auto core = ctx.find<pipe_core>("pipe:" + spec.identity())) return core->ends[spec.pipe_slave ? 1 : 0].info;
-        const port_shape master = pipe_core::shape_of(o, spec.pipe_slave);
-        if (auto ok = master.check(spec.identity()); !ok) return forward_error(ok);
-        const port_shape s = spec.pipe_slave ? pipe_core::crossed(master) : master;
-        port_info info;
-        info.name = spec.name + (spec.pipe_slave ? "}" : "{") + spec.pipe_id;
-        info.mode = "pipe";
-        info.tx_rings = s.tx_rings;
-        info.rx_rings = s.rx_rings;
-        info.tx_slots = s.tx_slots;
-        info.rx_slots = s.rx_slots;
-        info.buf_size = preferred_stride;
-        info.memory = static_cast<std::size_t>(2 + s.bufs() + pipe_core::crossed(s).bufs()) * preferred_stride;
-        return info;
+        return pipe_shape::query(spec, o);
     }
 
 private:
