@@ -100,6 +100,13 @@ void control_server::send(client to, const control_message& m, std::span<const i
     lost_.push_back(to);
 }
 
+bool control_server::tell(client to, const control_message& m) noexcept {
+    const auto at = clients_.find(to);
+    if (at == clients_.end() || at->second.lost) return true;  // nobody to be told
+    const auto sent = send_control(at->second.socket.get(), m);
+    return sent || sent.error().code.value() != EAGAIN;  // whose connection is broken is found when it is read
+}
+
 bool control_server::make_room(handler& h) {
     if (clients_.size() < quota_.clients) return true;
     client oldest = 0;

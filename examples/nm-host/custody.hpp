@@ -22,6 +22,7 @@ public:
         std::string payload;
         std::vector<nm::base::unique_fd> fds;
         std::array<client, 2> holder{};  // 0: nobody
+        std::array<bool, 2> untold{};    // who holds it reads nothing, so that it does not know whether the other end is held
     };
 
     explicit custodian(nm::sys::control_server& server) noexcept : server_(server) {}
@@ -50,7 +51,8 @@ public:
         std::vector<int> fds;
         for (const auto& fd : i.fds) fds.push_back(fd.get());
         server_.send(from, answer, fds);
-        tell(m.name, i, w->end, true);
+        i.untold[w->end] = false;
+        tell(m.name, i, 1 - w->end);
     }
 
     /// Who holds an end says what is kept from now on.
@@ -82,6 +84,13 @@ public:
         }
     }
 
+    /// Now and then: who did not read may do so now.
+    void tick() {
+        for (auto& [name, i] : items_)
+            for (unsigned end = 0; end < 2; ++end)
+                if (i.untold[end]) tell(name, i, end);
+    }
+
     [[nodiscard]] bool empty() const noexcept { return items_.empty(); }
     [[nodiscard]] const std::map<std::string, item>& items() const noexcept { return items_; }
     [[nodiscard]] std::size_t held_by(client who) const noexcept {
@@ -97,18 +106,19 @@ private:
     // Whether that was the last end, and it is kept no more.
     bool let_go(place at, unsigned end) {
         at->second.holder[end] = 0;
-        tell(at->first, at->second, end, false);
+        tell(at->first, at->second, 1 - end);
         if (at->second.holder[1 - end] != 0) return false;
         items_.erase(at);
         return true;
     }
-    void tell(const std::string& name, const item& i, unsigned end, bool here) {
-        if (i.holder[1 - end] == 0) return;
+    // A pipe whose end is held by a busy loop, which looks at nothing but memory, goes on however often the other end comes and goes.
+    void tell(const std::string& name, item& i, unsigned end) {
+        if (i.holder[end] == 0) return;
         message m;
         m.type = nm::sys::control_type::event;
         m.name = name;
-        m.put(words{.end = end, .other = here});
-        server_.send(i.holder[1 - end], m);
+        m.put(words{.end = 1 - end, .other = i.holder[1 - end] != 0});
+        i.untold[end] = !server_.tell(i.holder[end], m);
     }
     void done(client to, const message& m) {
         message a;

@@ -191,6 +191,7 @@ void board::poll(client from, const control_message& m, const std::vector<std::s
 }
 
 void board::tick() {
+    custody_.tick();
     using namespace std::chrono_literals;
     beside_.finish();
     if (clock::now() - looked_ < 200ms) return;

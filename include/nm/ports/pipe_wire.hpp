@@ -25,8 +25,14 @@ struct wire_rx : link_rx<N, checked_peer> {
     using link_rx<N, checked_peer>::doubt;
     using link_rx<N, checked_peer>::swapped;
 
+    /// A hole that somebody who opened the receiver's end made of a frame: in the place of its buffer, which the sender takes for the one
+    /// that will come back unless he is told, goes the one in `ptr`.
+    static constexpr std::uint16_t replaced = 0x8000;
+
     [[gnu::always_inline]] void get(index_t i, slot& s) const noexcept {
-        const slot there = load_slot(wire[i]);
+        slot there = load_slot(wire[i]);
+        if (there.len == 0 && (there.flags & replaced) != 0) [[unlikely]]
+            there = {static_cast<std::uint32_t>(there.ptr), 0, 0, 0};
         const auto flags = static_cast<std::uint16_t>((there.flags & ~ns_buf_changed) | (there.buf_idx != s.buf_idx ? ns_buf_changed : 0));
         s = {there.buf_idx, there.len, flags, there.ptr};
     }

@@ -65,6 +65,8 @@ public:
 
     /// Sends; a client that does not read what it is sent is dropped. `m.sequence` is the request's.
     void send(client to, const control_message& m, std::span<const int> fds = {}) noexcept;
+    /// Sends what may as well be said later. False: the client has not read what it was sent before; it is not dropped.
+    [[nodiscard]] bool tell(client to, const control_message& m) noexcept;
     /// One who holds something is not dropped to make room for others.
     void hold(client who, bool holds) noexcept;
     void drop(client who) noexcept;
