@@ -38,7 +38,7 @@ public:
 
 /// Whether a port that was opened with open_options::vnet_hdr has frames with a header. Others ignore that.
 template <class P>
-inline constexpr bool may_have_header = std::is_same_v<P, nm::ptnet_port> || requires(P& p) { p.set_header(12U); };
+inline constexpr bool may_have_header = std::is_base_of_v<nm::ptnet_port, P> || requires(P& p) { p.set_header(12U); };
 
 template <class P>
 class joint_of final : public joint {
