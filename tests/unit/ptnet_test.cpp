@@ -166,6 +166,42 @@ TEST(ptnet, a_header_before_each_frame_when_both_sides_want_one) {
     EXPECT_EQ(none.error().code.value(), EOPNOTSUPP);
 }
 
+TEST(ptnet, what_came_behind_another_header_is_not_for_the_next_guest) {
+    ptnet_rig rig;
+    const auto s = rig.serve("vale0:a");
+    auto peer = nm::open<nm::vale_port>(rig.ctx, "vale0:b");
+    const auto send = [&peer](index_t n) {
+        nm::generate(peer, n, [](nm::frame& f) noexcept {
+            std::memset(f.data(), 0xff, 12);
+            f.data()[6] = 2;
+            f.resize(60);
+        });
+    };
+    send(5);  // while there is no guest: without a header
+    nm::open_options with;
+    with.vnet_hdr = 10;
+    auto guest = nm::value_or_throw(rig.try_attach(rig.link(*s), with));
+    send(1);
+    ASSERT_EQ(nm::wait(guest, events::rx, 2000ms), events::rx);
+    EXPECT_EQ(guest.rx().space(), 1U);
+    EXPECT_EQ(guest.rx().slot().len, 70);
+    EXPECT_EQ(s->stats().rx.dropped(nm::cause::policy), 5U);
+    EXPECT_EQ(s->stats().rx.frames, 1U);
+}
+
+TEST(ptnet, an_armed_guest_with_nothing_to_do_sleeps) {
+    ptnet_rig rig;
+    auto a = rig.guest("vale0:a");
+    const auto sleeps = [&a](int ms) {
+        pollfd p{a.fd(), POLLIN, 0};
+        a.arm(events::rx);
+        return ::poll(&p, 1, ms) == 0;
+    };
+    (void)a.rx().rxsync();
+    EXPECT_TRUE(sleeps(20));  // the host's answers to this guest's requests are no work
+    EXPECT_TRUE(sleeps(0));
+}
+
 // A guest that dies in the middle of something leaves the rings as they are; the next one finds them whole, each slot with a buffer of
 // its own.
 TEST(ptnet, the_next_guest_finds_everything_in_order) {

@@ -79,6 +79,7 @@ public:
         r.num_rx_slots = rx_rings != 0 ? port_.rx(0).num_slots() : 0;
         if constexpr (has_header) r.features = o.vnet_hdr ? feature_vnet_hdr : 0;
         offered_ = r.features;
+        header_ = o.open.vnet_hdr;
         put_mac(r);
         put_text(r.name, port_.name());
         put_text(r.mode, port_.mode());
@@ -221,6 +222,7 @@ private:
         if constexpr (has_header) {
             const bool on = (wanted & feature_vnet_hdr) != 0;
             if (offered_ != 0 && !port_.set_header(on ? bytes : 0)) return false;
+            if (offered_ != 0 && std::exchange(header_, on ? bytes : 0) != (on ? bytes : 0)) discard_received();
         }
         set(r.acked, wanted);
         for (index_t i = 0; i < tx_rings_; ++i) port_.tx(i).abandon();
@@ -236,6 +238,25 @@ private:
         running_ = true;
         store_once(running_word_, 1U);
         return true;
+    }
+
+    // What came behind another header than the new guest expects would be nonsense to him: it goes nowhere, and is counted.
+    void discard_received() noexcept {
+        for (index_t i = 0; i < port_.num_rx_rings(); ++i) {
+            auto& rx = port_.rx(i);
+            std::uint64_t frames = 0;
+            for (index_t slots = 0; slots < 2 * rx.num_slots();) {
+                const kring now = rx.truth();
+                for (index_t at = now.hwcur; at != now.hwtail; at = rx.next(at), ++slots) {
+                    const slot s = load_slot(rx.slot(at));
+                    frames += s.len != 0 && (s.flags & ns_morefrag) == 0 ? 1U : 0U;
+                }
+                rx.set_head(now.hwtail);
+                if (rx.rxsync() == 0) break;
+            }
+            rx.live().frames -= frames;
+            rx.live().drop(cause::policy, frames);
+        }
     }
 
     [[nodiscard]] slot_repair look_at_slots() {
@@ -270,7 +291,7 @@ private:
     std::unique_ptr<ring[]> headers_;
     std::vector<served_ring> rings_;
     index_t tx_rings_ = 0;
-    std::uint32_t answered_ = 0, offered_ = 0;
+    std::uint32_t answered_ = 0, offered_ = 0, header_ = 0;
     std::uint32_t running_word_ = 0;  // the same as running_, for other threads
     bool running_ = false, armed_ = false;
     bool closed_ = false;  // every buffer in use is in a slot of these rings: no other port's, no kernel's

@@ -53,11 +53,12 @@ struct ptnet_state : port_state<ptnet::guest_tx, ptnet::guest_rx> {
     [[gnu::cold]] void arm(events e, const ring_view& v) noexcept {
         const index_t rx_end = any(e & events::rx) ? v.rx_first + v.rx_count : v.rx_first;
         const index_t tx_end = any(e & events::tx) ? v.tx_first + v.tx_count : v.tx_first;
-        base::eventfd_clear(wake_fd(0));  // an answer that was heard otherwise; what has changed since is looked at now
+        // What the host has said about itself is looked at now. That it has gone is for others who sleep, too.
+        base::eventfd_clear(wake_fd(0));
         const bool alive = host_lives();
+        if (!alive) base::eventfd_signal(wake_fd(0));
         for (index_t i = v.rx_first; i != rx_end; ++i) arm(rx[i], layout.tx_rings + i, alive, [&] { return rx[i].backend().ready(rx[i].truth().hwtail); });
         for (index_t i = v.tx_first; i != tx_end; ++i) arm(tx[i], i, alive, [&] { return tx[i].backend().freed(); });
-        if (!alive && rx_end == v.rx_first && tx_end == v.tx_first) base::eventfd_signal(wake_fd(0));
     }
 
     // Lets the kernel say which vectors woke it.
