@@ -46,6 +46,8 @@ template <class P>
     nm::open_options o;
     o.vnet_hdr = s.header;
     o.timestamps = false;
+    // A switch drops what there is no room for, and what TCP sends at once is some of its largest frames, of 32 slots each.
+    if (tool::spec_of(w.port).kind == nm::port_kind::vale) o.rx_slots = 4096, o.tx_slots = 1024;
     if (s.own_switch && tool::spec_of(w.port).kind == nm::port_kind::vale) return join(nm::open<nm::vale_port>(ctx, w.port, o), w, s.header, number);
     auto port = nm::try_open<ports>(ctx, w.port, o);
     const bool headless = !port && port.error().code.value() == EOPNOTSUPP && s.header != 0;

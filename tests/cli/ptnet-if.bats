@@ -143,6 +143,42 @@ is_conserved() {
     json out 'all(j["header"] == 12 and j["from_stack"]["large"] > 0 for j in d["joints"])'
 }
 
+@test "two programs in two namespaces meet on one switch" {
+    needs_namespaces
+    [ -x "$NM_BIN/nm-host" ] || skip "no nm-host"
+    export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
+    local n k=1 i
+    for n in w p; do
+        ip netns exec $ns$n timeout -s INT 60 "$tool" --json -i vale82:$n -n pt0 >out.$n 2>err.$n 3>&- &
+        for i in $(seq 100); do
+            grep -q ' joined$' err.$n && break
+            sleep 0.05
+        done
+        ip -n $ns$n addr add 10.81.0.$k/24 dev pt0
+        ip -n $ns$n addr add fd00:81::$k/64 dev pt0 nodad
+        k=$((k + 1))
+    done
+    reaches 10.81.0.2
+    reaches fd00:81::2
+    tcp 10.81.0.2
+    tcp 10.81.0.2 -R
+    # Both sleep, and so does the switch's host.
+    local all=$(ip netns pids ${ns}w; ip netns pids ${ns}p; pgrep -f "nm-host.* vale82") before after
+    sleep 0.5
+    before=$(for i in $all; do cat /proc/$i/stat; done | awk '{t += $14 + $15} END {print t}')
+    sleep 1
+    after=$(for i in $all; do cat /proc/$i/stat; done | awk '{t += $14 + $15} END {print t}')
+    [ $((after - before)) -le 15 ]
+    for n in w p; do
+        ip netns pids $ns$n | xargs -r ps -o pid=,comm= -p | awk '$2 == "ptnet-if" { print $1 }' | xargs kill -INT
+    done
+    wait
+    for n in w p; do
+        json out.$n 'd["conserved"] and d["joints"][0]["header"] == 10 and d["joints"][0]["to_stack"]["dropped"] == 0'
+        json out.$n 'd["joints"][0]["from_stack"]["large"] > 0 and d["joints"][0]["to_stack"]["large"] > 0 and d["joints"][0]["kernel"]["sent"] == d["joints"][0]["from_stack"]["frames"]'
+    done
+}
+
 @test "over a pipe, which has no header, checksums and segments are made here" {
     needs_namespaces
     join netmap:p{1 netmap:p}1
