@@ -11,7 +11,7 @@
 namespace tool {
 
 /// What the tools can open by a name known only at run time; `--version` prints it. A new kind is one more word here.
-using ports = nm::port_list<nm::netdev, nm::pipe, nm::process_port, nm::null_port, nm::nic<nm::e1000>, nm::nic<nm::virtio_net>, nm::nic<nm::vmxnet3>,
+using ports = nm::port_list<nm::netdev, nm::shared_pipe, nm::process_port, nm::null_port, nm::nic<nm::e1000>, nm::nic<nm::virtio_net>, nm::nic<nm::vmxnet3>,
                             nm::nic<nm::ixgbe>, nm::ptnet_port>;
 using any_port = ports::variant;
 

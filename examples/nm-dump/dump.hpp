@@ -17,7 +17,7 @@
 
 namespace nm_dump {
 
-using any_port = nm::all_ports::variant;
+using any_port = nm::process_ports::variant;
 
 [[nodiscard]] inline std::uint64_t wall_ns() noexcept {
     timespec t{};
@@ -29,6 +29,7 @@ using any_port = nm::all_ports::variant;
 struct source {
     std::string name;
     any_port port;
+    bool watches = false;  ///< a monitor
     std::uint32_t interface = 0;
     std::uint64_t packets = 0, bytes = 0, filtered = 0;
 };
@@ -64,7 +65,7 @@ private:
 
     template <class P>
     nm::index_t take(source& from, P& port) {
-        constexpr bool watches = std::is_same_v<P, nm::monitor>;
+        const bool watches = from.watches;
         const std::uint64_t now = watches ? 0 : wall_ns();
         return nm::drain(port, batch, [&](nm::frame& f) noexcept {
             const auto& meta = f.meta();

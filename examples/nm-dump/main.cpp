@@ -39,19 +39,19 @@ struct job {
         tool::print_err(fmt::format("netmap:{}: {}{}; joined with the host's stack\n", spec.name, p.info().mode,
                                     p.info().reason.empty() ? "" : " (" + p.info().reason + ")"));
     }
-    return nm::try_open<nm::all_ports>(j.ctx, name);
+    return nm::try_open<nm::process_ports>(j.ctx, name);
 }
 
 void open_source(job& j, const std::string& name) {
     const nm::port_spec spec = tool::spec_of(name);
-    auto port = nm::try_open<nm::all_ports>(j.ctx, name);
+    auto port = nm::try_open<nm::process_ports>(j.ctx, name);
     if (!port && spec.monitor() && port.error().code.value() == ENOENT) port = open_parent_too(j, name, spec, port.error());
     if (!port) throw tool::run_error(port.error().text);
     const nm::port_info& i = std::visit([](auto& p) -> const nm::port_info& { return p.info(); }, *port);
     tool::print_err(fmt::format("{}: {}{}; {} rx rings of {} slots\n", name, i.mode, i.reason.empty() ? "" : " (" + i.reason + ")",
                                 i.rx_rings, i.rx_slots));
     if (!i.advice.empty()) tool::print_err(fmt::format("{}: what would make a faster mode safe: {}\n", name, i.advice));
-    j.sources.push_back({name, std::move(*port)});
+    j.sources.push_back({name, std::move(*port), spec.monitor()});
 }
 
 void open_file(job& j) {
@@ -173,7 +173,7 @@ int main(int argc, char** argv) {
             return tool::exit_ok;
         }
         if (s.version) {
-            tool::print_out(fmt::format("nm-dump (nm {}); ports: {}; {}\n", NM_VERSION_STRING, nm::all_ports::kinds(), filter::support()));
+            tool::print_out(fmt::format("nm-dump (nm {}); ports: {}; {}\n", NM_VERSION_STRING, nm::process_ports::kinds(), filter::support()));
             return tool::exit_ok;
         }
         settle(s);

@@ -91,6 +91,10 @@ nm::result<std::string> board::own_port(std::string_view text) const {
     return std::string(text.substr(colon + 1));
 }
 
+namespace {
+using kinds = nm::port_list<nm::vale_port, nm::monitor>;
+}
+
 nm::result<board::served> board::serve(client from, const control_message& m) {
     const auto wish = m.words<nm::sys::port_wish>();
     if (!wish) return nm::fail(EINVAL, "who opens a port says how");
@@ -116,16 +120,16 @@ nm::result<board::served> board::serve(client from, const control_message& m) {
     if (!name) return nm::fail(EINVAL, name.error().text);
     if (name->exclusive) o.open.exclusive = true;
     for (const auto& s : ports_)
-        if (s.what->name() == name->name)
+        if (s.what->name() == name->name && !name->monitor())
             return nm::fail(EBUSY, name->name + " is open in process " + std::to_string(server_.pid(s.owner)) +
                                        "; a port of a switch has one user, and a switch has room for more ports");
-    const auto bytes = nm::ptnet::memory_for<nm::vale_port>(ctx_, m.name, o);
+    const auto bytes = nm::ptnet::memory_for<kinds>(ctx_, m.name, o);
     if (!bytes) return nm::fail(bytes.error().code.value(), bytes.error().text);
     if (*bytes > most_bytes) return nm::fail(ENOMEM, fmt::format("{} would take {} MB of memory; a port may have {}: ask for fewer rings or slots", m.name, *bytes >> 20, most_bytes >> 20));
     if (all + *bytes > half_of_memory()) return nm::fail(ENOMEM, fmt::format("{} serves ports with {} MB of memory; half of the machine's is the most", name_, all >> 20));
     auto memory = nm::ptnet::host_memory::create(*bytes);
     if (!memory) return forward_error(memory);
-    auto port = nm::ptnet::serve<nm::vale_port>(ctx_, *memory, m.name, o);
+    auto port = nm::ptnet::serve<kinds>(ctx_, *memory, m.name, o);
     if (!port) return forward_error(port);
     return served{from, std::shared_ptr<nm::ptnet::service>(std::move(*port)), std::move(*memory)};
 }

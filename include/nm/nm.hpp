@@ -16,9 +16,11 @@
 #include "nm/ports/nic.hpp"
 #include "nm/ports/null.hpp"
 #include "nm/ports/pipe.hpp"
+#include "nm/ports/shared_pipe.hpp"
 #include "nm/ports/virtio_net.hpp"
 #include "nm/ports/vmxnet3.hpp"
 #include "nm/ptnet/port.hpp"
+#include "nm/ptnet/process.hpp"
 #include "nm/vale/five_tuple.hpp"
 #include "nm/vale/switch.hpp"
 #include "nm/vale/vlan.hpp"
@@ -28,8 +30,11 @@
 
 namespace nm {
 
-/// Every kind of port there is, for a name known only at run time.
+/// Every kind of port there is, for a name known only at run time. Pipes and switches are this program's own.
 using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>, nic<virtio_net>, nic<vmxnet3>, nic<ixgbe>, ptnet_port>;
+
+/// The same for programs that meet others, as netmap's do: pipes and switches are those of all programs of this user.
+using process_ports = port_list<netdev, shared_pipe, process_port, null_port, monitor, nic<e1000>, nic<virtio_net>, nic<vmxnet3>, nic<ixgbe>, ptnet_port>;
 
 /// What a port of any kind would be, without opening it. (A template, so that only who asks compiles the answers.)
 template <class = void>

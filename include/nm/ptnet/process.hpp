@@ -15,18 +15,20 @@ namespace nm {
 
 /// `valeN:PORT` by the process that hosts valeN (sys/control.hpp), so that any programs of one user meet on one switch: rings and
 /// buffers of the switch's port, of which nothing is copied on the way here. A program that makes a vale_switch of its own opens
-/// vale_port instead. The port is gone when it is closed, or its program dies.
+/// vale_port instead. The port is gone when it is closed, or its program dies. `valeN:PORT/r`, `/t`, `/rt` watch such a port, whoever of the
+/// same user has it open (ports/monitor.hpp): copies, since the port's memory is between it and its own program only.
 class process_port : public ptnet_port {
 public:
-    static constexpr const char* kind_name = "ports of a switch (valeNAME:PORT)";
-    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return s.kind == port_kind::vale && !s.monitor() && s.pipe_id.empty(); }
+    static constexpr const char* kind_name = "ports of a switch and their monitors (valeNAME:PORT, valeNAME:PORT/r)";
+    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return s.kind == port_kind::vale && s.pipe_id.empty(); }
 
     [[nodiscard]] static result<process_port> open(context& ctx, const port_spec& spec, const open_options& o) {
         if (o.memory || o.mem_id || spec.mem_id || !spec.share.empty())
             return fail(EINVAL, spec.name + ": a port of another process lives in that process's memory, not in one that is asked for");
         if (o.indirect) return fail(EOPNOTSUPP, spec.name + ": indirect buffers are addresses of this process, and another one drives the port");
         if (spec.mode != ring_mode::all && spec.mode != ring_mode::one) return fail(EINVAL, spec.name + ": a port of a switch has no host rings");
-        auto grant = sys::open_at_host(switch_of(spec), spec.name, wish(spec, o));
+        if (spec.zero_copy_monitor) return fail(EOPNOTSUPP, spec.name + ": the memory of another program's port is not ours to look into; leave out the z, for copies");
+        auto grant = sys::open_at_host(switch_of(spec), at_host(spec), wish(spec, o));
         if (!grant) return forward_error(grant);
         auto map = base::map_sealed(grant->memory.get(), grant->words.size);
         if (!map) return forward_error(map);
@@ -43,7 +45,9 @@ public:
         link.wakes = std::move(grant->irqs);
         link.alive = grant->channel.release();
         link.keep = std::move(keep);
-        auto port = ptnet_port::attach(ctx, std::move(link), spec, o);
+        port_spec here = spec;
+        if (spec.monitor()) here.mode = ring_mode::all;  // which rings it watches is the host's to know
+        auto port = ptnet_port::attach(ctx, std::move(link), here, o);
         if (!port) return forward_error(port);
         return process_port(std::move(*port));
     }
@@ -51,7 +55,7 @@ public:
     /// What it would be; the host is not asked, since that would start one.
     [[nodiscard]] static result<port_info> query(context&, const port_spec& spec, const open_options& o) {
         port_info i;
-        i.name = spec.name;
+        i.name = at_host(spec);
         i.mode = "ptnet";
         i.reason = "a switch in a process of its own";
         i.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
@@ -67,6 +71,11 @@ private:
     explicit process_port(ptnet_port p) noexcept : ptnet_port(std::move(p)) {}
 
     [[nodiscard]] static std::string switch_of(const port_spec& s) { return s.name.substr(0, s.name.find(':')); }
+    /// The name as the host is to open it.
+    [[nodiscard]] static std::string at_host(const port_spec& s) {
+        if (!s.monitor()) return s.name;
+        return s.name + (s.mode == ring_mode::one ? "-" + std::to_string(s.ring) : "") + "/" + (s.monitor_rx ? "r" : "") + (s.monitor_tx ? "t" : "");
+    }
     [[nodiscard]] static sys::port_wish wish(const port_spec& spec, const open_options& o) {
         sys::port_wish w;
         w.tx_rings = o.tx_rings.value_or(0);
