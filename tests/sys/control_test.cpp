@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "../../src/control_wire.hpp"
+#include "nm/nm.hpp"
+#include "nm/ptnet/process.hpp"
 #include "nm/sys/control_server.hpp"
 #include "support/nm_test.hpp"
 
@@ -749,6 +751,58 @@ TEST_F(Custody, PortsOfASwitchAreGrantedWhole) {
         opened += many->channel.ask(m).has_value() ? 1 : 0;
     }
     EXPECT_EQ(opened, 16);
+}
+
+/// What a host signals is an open file of its own: a client cannot make it wait, whatever it does to what it was given.
+TEST_F(Custody, AClientThatBlocksItsWakeUpsStallsNobody) {
+    nm::context ctx;
+    auto villain = open_at_host("vale1", "vale1:v");
+    ASSERT_TRUE(villain) << villain.error().text;
+    for (auto* many : {&villain->irqs, &villain->kicks})
+        for (const auto& fd : *many) {
+            const nm::base::unique_fd full(::open(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+            const std::uint64_t most = 0xfffffffffffffffeULL;
+            while (full && ::write(full.get(), &most, sizeof most) > 0) {}
+            if (!full) {  // an eventfd has one open file
+                EXPECT_EQ(::write(fd.get(), &most, sizeof most), 8);
+            }
+            ASSERT_EQ(::fcntl(fd.get(), F_SETFL, 0), 0);
+        }
+    auto map = nm::base::map_sealed(villain->memory.get(), villain->words.size);
+    ASSERT_TRUE(map);
+    nm::ptnet::link_to_host link;
+    link.base = map->data();
+    link.size = map->size();
+    link.bells.resize(villain->kicks.size());
+    auto& port = reinterpret_cast<nm::ptnet::memory_directory*>(link.base)->port[0];
+    const auto layout = nm::ptnet::read_layout(link, "villain");
+    ASSERT_TRUE(layout) << layout.error().text;
+    const std::uint32_t word = 0x100U | static_cast<std::uint32_t>(nm::ptnet::port_control::create);
+    __atomic_store_n(&port.control, word, __ATOMIC_SEQ_CST);  // the answer is a wake-up
+
+    auto a = nm::try_open<nm::process_port>(ctx, "vale1:a");
+    ASSERT_TRUE(a) << a.error().text;
+    auto b = nm::try_open<nm::process_port>(ctx, "vale1:b");
+    ASSERT_TRUE(b) << b.error().text;
+    EXPECT_TRUE(soon([&] { return __atomic_load_n(&port.answered, __ATOMIC_ACQUIRE) == word; }));
+    for (unsigned i = 0; i < 2; ++i) *reinterpret_cast<volatile std::uint32_t*>(reinterpret_cast<std::byte*>(layout->to_host + i) + 8) = 1;  // it sleeps
+    unsigned received = 0;
+    EXPECT_TRUE(soon([&] {
+        auto& tx = a->tx(0);
+        (void)tx.txsync();
+        if (!tx.empty()) {
+            auto& s = tx.slot();
+            std::memset(tx.buf(s), 0xff, 60);  // to all
+            s.len = 60;
+            tx.advance();
+            (void)tx.txsync();
+        }
+        auto& rx = b->rx(0);
+        (void)rx.rxsync();
+        for (; !rx.empty(); rx.advance()) ++received;
+        return received >= 50;
+    })) << received;
+    EXPECT_TRUE(open_at_host("vale1", "vale1:c")) << "and it answers";
 }
 
 }  // namespace

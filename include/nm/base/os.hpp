@@ -169,7 +169,7 @@ inline void eventfd_signal(int fd) noexcept {
     [[maybe_unused]] const auto n = ::write(fd, &one, sizeof one);
 }
 
-/// Whether there was a signal. A pipe that stands in for an eventfd (ports/pipe_wakes.hpp) has a word for each: they are all taken.
+/// Whether there was a signal. A pipe that stands in for an eventfd (base/pipe_wakes.hpp) has a word for each: they are all taken.
 inline bool eventfd_clear(int fd) noexcept {
     std::uint64_t count[64];
     return ::read(fd, count, sizeof count) > 0;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "nm/ports/pipe_end.hpp"
-#include "nm/ports/pipe_wakes.hpp"
+#include "nm/base/pipe_wakes.hpp"
 #include "nm/ports/pipe_wire.hpp"
 #include "nm/sys/control.hpp"
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "nm/base/pipe_wakes.hpp"
 #include "nm/ptnet/port.hpp"
 #include "nm/sys/control.hpp"
 
@@ -42,7 +43,9 @@ public:
         link.size = keep->map.size();
         link.port = grant->words.port;
         for (const auto& k : keep->kicks) link.bells.push_back({.fd = k.get()});
-        link.wakes = std::move(grant->irqs);
+        auto wakes = pipe_wakes::reopen(grant->irqs);
+        if (!wakes) return forward_error(wakes);
+        link.wakes = std::move(*wakes);
         link.alive = grant->channel.release();
         link.keep = std::move(keep);
         port_spec here = spec;

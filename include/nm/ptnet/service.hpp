@@ -38,6 +38,9 @@ public:
     /// The guest signals it to wake the host, and the host signals the other one. Owned by the service.
     [[nodiscard]] int kick_fd(unsigned vector) const noexcept { return kicks_[vector].get(); }
     [[nodiscard]] int irq_fd(unsigned vector) const noexcept { return irqs_[vector].get(); }
+    /// Where the guest is another process: the host signals these instead, which no flag of the guest's can make it wait for
+    /// (base/pipe_wakes.hpp). Before it is visited.
+    void wake_by(std::vector<base::unique_fd> own) noexcept { irqs_ = std::move(own); }
     /// What becomes readable when the port itself has something.
     [[nodiscard]] virtual int port_fd() const noexcept = 0;
 

@@ -147,7 +147,7 @@ struct port_grant {
     base::unique_fd memory;   ///< sealed; to be mapped by base::map_sealed(memory, words.size)
     port_words words;
     std::vector<base::unique_fd> kicks;  ///< per vector, an eventfd that wakes the host
-    std::vector<base::unique_fd> irqs;   ///< per vector, an eventfd that the host signals
+    std::vector<base::unique_fd> irqs;   ///< per vector, a pipe that the host signals (base/pipe_wakes.hpp: to be reopened)
 };
 /// Opens a port by the host of `rendezvous` ("vale1" for "vale1:a").
 [[nodiscard]] result<port_grant> open_at_host(std::string_view rendezvous, std::string_view port, const port_wish& wish = {},
