@@ -85,7 +85,7 @@ class Rows(unittest.TestCase):
 
     def test_work_names_begin_as_the_rows_are_called(self):
         kinds = {r.work.split()[0] for w in rows.all_works() for r in w.rows}
-        self.assertEqual(kinds, {"channel", "switch", "kernel", "vfio", "fused", "header"})
+        self.assertEqual(kinds, {"channel", "process", "switch", "kernel", "vfio", "fused", "header"})
 
 
 class Switch(unittest.TestCase):

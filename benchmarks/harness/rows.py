@@ -109,6 +109,25 @@ def channel_works():
     ]
 
 
+def process_works():
+    return [
+        Work(
+            "process pipe 60/60 batch 64", "Mpps",
+            [
+                Contestant("nm", ["bench-process", "--work", "frames"]),
+                Contestant("net_memif", ["bench-dpdk-memif"], DPDK),
+                Contestant("net_memif, zero-copy", ["bench-dpdk-memif", "--mode", "zero-copy"], DPDK),
+                Contestant("pipe in one process", ["bench-channel", "--work", "frames"]),
+            ],
+            [
+                Row("net_memif", two(3.0, 3.0)),
+                Row("net_memif, zero-copy", two(3.0, 3.0)),
+                Row("pipe in one process", {"near": None}, note="what it costs that nothing is believed"),
+            ],
+        ),
+    ]
+
+
 def kernel_works():
     return [
         Work(
@@ -297,4 +316,4 @@ def header_works():
 
 
 def all_works():
-    return channel_works() + switch_works() + kernel_works() + vfio_works() + fused_works() + header_works()
+    return channel_works() + process_works() + switch_works() + kernel_works() + vfio_works() + fused_works() + header_works()

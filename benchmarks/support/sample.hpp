@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -18,8 +19,11 @@
 #include <sched.h>
 #include <string>
 #include <string_view>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <thread>
 #include <time.h>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -177,8 +181,8 @@ struct measured {
 /// The timed part of one thread: `step()` returns the packets it moved. The clock is read once in a few thousand packets.
 /// The rate is the median of ten slices in which the program's `threads` threads, which never sleep, had all of their
 /// CPUs' time; on a busy machine there may be too few of them, and the sample says so.
-template <class Step>
-measured timed_rate(const options& o, unsigned threads, Step&& step) {
+template <class Step, class Cpu = double (*)()>
+measured timed_rate(const options& o, unsigned threads, Step&& step, Cpu cpu_seconds = bench::cpu_seconds) {
     constexpr std::size_t wanted = 10;
     const auto run_for = [&](double seconds) {
         const double start = now(), cpu = cpu_seconds();
@@ -232,6 +236,47 @@ measured channel_rate(const options& o, const Produce& produce, const Consume& c
 template <class Produce, class Consume>
 measured channel_rate(const options& o, const Produce& produce, const Consume& consume) {
     return channel_rate(o, produce, consume, [] {});
+}
+
+/// Producer and consumer in two processes. Each makes its own step, after the fork: `produce()` and `consume()` return one. The
+/// consumer's process goes on.
+template <class Produce, class Consume>
+measured process_rate(const options& o, Produce&& produce, Consume&& consume) {
+    struct shared_words {
+        std::atomic<bool> stop{false};
+    };
+    auto* words = new (::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) shared_words;
+    const pid_t child = ::fork();
+    if (child < 0) die("cannot make a process");
+    if (child == 0) {
+        pin(o.cpu_a);
+        auto step = produce();
+        while (!words->stop.load(std::memory_order_relaxed))
+            if (step() == 0) relax();
+        std::_Exit(0);
+    }
+    pin(o.cpu_b);
+    clockid_t clock{};
+    if (clock_getcpuclockid(child, &clock) != 0) die("the producer has gone");
+    measured rate;
+    {
+        auto step = consume();
+        for (const double start = now(); step() == 0;)
+            if (now() - start > 10) die("nothing comes from the producer");
+        rate = timed_rate(o, 2, step, [clock] {
+            timespec t{};
+            clock_gettime(clock, &t);
+            return cpu_seconds() + static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+        });
+        words->stop.store(true, std::memory_order_relaxed);
+        int status = 0;
+        for (const double start = now(); ::waitpid(child, &status, WNOHANG) == 0;) {
+            (void)step();  // who waits for room must not wait for ever
+            if (now() - start > 2) ::kill(child, SIGKILL);
+        }
+    }
+    ::munmap(words, 4096);
+    return rate;
 }
 
 /// Where the hypervisor has the two CPUs. Siblings (two threads of one core) share their caches, and nothing measured
