@@ -8,14 +8,12 @@
 #include <set>
 #include <vector>
 
-#include "nm/fuse.hpp"
-#include "nm/ports/pipe_wire.hpp"
+#include "support/wire_rig.hpp"
 
 namespace {
 
 using nm::index_t;
-using checked_tx = nm::pipe_tx<nm::eventfd_notifier, nm::checked_peer>;
-using checked_rx = nm::wire_rx<>;
+using rig = nm::test::wire_rig;
 
 constexpr std::uint32_t odd_values[] = {0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff};
 
@@ -33,64 +31,6 @@ bool on_the_way(index_t from, index_t to, std::uint32_t at, index_t n) {
         if (i == to) return false;
     }
 }
-
-// Both halves of one wire, each with a ring of its own in a region of its own front; buffers are common.
-struct rig {
-    explicit rig(index_t slots) : n(slots), given(n), wire(n) {
-        nm::region_options o;
-        o.bufs = 2 + 3 * n;
-        memory = *nm::region::create(o);
-        nm::port_shape shape;
-        shape.tx_slots = shape.rx_slots = n;
-        shape.tx_bufs = shape.rx_bufs = false;
-        mine = *nm::port_memory::create(memory, "mine", shape);
-        theirs = *nm::port_memory::create(memory, "theirs", shape);
-        for (index_t i = 0; i < n; ++i) {
-            given[i] = 2 + i;
-            wire[i] = {2 + i, 0, 0, 0};
-            mine.tx(0)->slots()[i] = theirs.rx(0)->slots()[i] = {2 + i, 0, 0, 0};
-        }
-        const nm::eventfd_notifier nobody{};
-        tx = std::make_unique<nm::tx_ring<checked_tx>>(mine.tx(0), n, *memory,
-                                                       checked_tx{mine.tx(0)->slots(), wire.data(), &link, n, memory->num_bufs(), nobody, -1, nullptr, false, false, 0, 0, 0, {0, given.data()}});
-        rx = std::make_unique<nm::rx_ring<checked_rx>>(theirs.rx(0), n, *memory,
-                                                       checked_rx{{&link, n, nobody, -1, nullptr, false, false, false, 0, 0, 0, {0, given.data()}}, wire.data()});
-    }
-    // `sent` frames go through and come back, so that indexes are anywhere; numbered.
-    void turn(index_t times) {
-        for (index_t i = 0; i < times; ++i) {
-            send(1);
-            EXPECT_EQ(take(1), 1U);
-        }
-        (void)tx->txsync();
-    }
-    void send(index_t count) {
-        EXPECT_EQ(nm::generate(*tx, count, [&](nm::frame& f) noexcept {
-            std::memcpy(f.data(), &next, sizeof next);
-            ++next;
-            f.resize(60);
-        }), count);
-    }
-    index_t take(index_t count) {
-        return nm::drain(*rx, count, [&](nm::frame& f) noexcept {
-            std::uint32_t number = 0;
-            std::memcpy(&number, f.data(), sizeof number);
-            in_order &= number == expected;
-            ++expected;
-        });
-    }
-
-    index_t n;
-    nm::ring_link link;
-    std::vector<std::uint32_t> given;
-    std::vector<nm::slot> wire;
-    nm::region_ptr memory;
-    nm::port_memory mine, theirs;
-    std::unique_ptr<nm::tx_ring<checked_tx>> tx;
-    std::unique_ptr<nm::rx_ring<checked_rx>> rx;
-    std::uint32_t next = 0, expected = 0;
-    bool in_order = true;
-};
 
 TEST(pipe_villain, a_receiver_that_says_what_it_was_not_sent_is_not_believed) {
     for (index_t n = 2; n <= 8; ++n)
