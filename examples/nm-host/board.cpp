@@ -185,8 +185,8 @@ void board::obey(client from, const control_message& m) {
 }
 
 void board::host_info(client from, const control_message& m, const std::vector<std::string>&) {
-    std::string text = fmt::format("name {}\npid {}\nversion {}\nports {}\nclients {}\n", name_, ::getpid(), NM_VERSION_STRING,
-                                   ports_.size() + members_.size(), server_.clients());
+    std::string text = fmt::format("name {}\npid {}\nversion {}\nnum_ports {}\nclients {}\n", name_, ::getpid(), NM_VERSION_STRING,
+                                   ports_.size() + members_.size() + custody_.items().size(), server_.clients());
     if (switch_) {
         const auto s = switch_->stats();
         text += fmt::format("accepted {}\nreplicas {}\ndelivered {}\ndropped {}\nstations {}\nconserved {}\n", s.accepted, s.replicas, s.delivered, s.dropped(),

@@ -152,6 +152,43 @@ packets() { python3 -c 'import json, sys; print([json.loads(l) for l in open(sys
     wait $pid
 }
 
+# a_pipe MASTER SLAVE HOST: 5000 frames from the second to the first, all of which arrive.
+a_pipe() {
+    in_background rx timeout 20 "$tool" -i "$1" -f rx -n 5000 --json
+    local rx=$pid
+    soon there "len(ports) == 1"
+    there "ports['${1#netmap:}']['kind'] == 'pipe' and ports['${1#netmap:}']['slave_pid'] == 0 and '$3' in switches"
+    timeout 20 "$tool" -i "$2" -f tx -n 5000 --json >tx.out 2>tx.err
+    wait $rx
+    json rx.out 'd["packets"] == 5000'
+    json tx.out 'd["packets"] == 5000'
+    soon nothing_left
+}
+
+@test "a pipe between two processes" {
+    a_pipe 'netmap:p{1' 'netmap:p}1' p
+}
+
+@test "a pipe whose parent is a port of a switch" {
+    a_pipe 'vale2:x{3' 'vale2:x}3' vale2
+}
+
+@test "an end that is killed: the other one says so, and it can be opened again" {
+    in_background rx timeout 30 "$tool" -i 'netmap:p{1' -f rx
+    local rx=$pid
+    in_background tx timeout 30 "$tool" -i 'netmap:p}1' -f tx -R 1000
+    local tx=$pid
+    soon there 'ports["p{1"]["master_pid"] != 0 and ports["p{1"]["slave_pid"] != 0'
+    go -i 'netmap:p{1' -f rx -n 1
+    ends 1 "held by process"
+    sleep 0.3
+    kill -9 $(pgrep -P $rx)
+    soon ended $tx
+    grep -q "the process that had the other end has gone" tx.err
+    soon nothing_left
+    a_pipe 'netmap:p{1' 'netmap:p}1' p
+}
+
 @test "nobody has anything to do: everybody sleeps" {
     in_background rx timeout 20 "$tool" -i vale1:a -f rx
     in_background rx2 timeout 20 "$tool" -i vale1:b -f rx
