@@ -9,7 +9,7 @@
 #include "common/idle.hpp"
 #include "common/run.hpp"
 #include "common/values.hpp"
-#include "guest.hpp"
+#include "guests.hpp"
 
 #include "nm/version.hpp"
 
@@ -20,9 +20,11 @@ using text = std::string_view;
 
 constexpr tool::option<settings> options[] = {
     {'s', "socket", "PATH", "a guest: the socket for QEMU (default ptnet.sock); the ports after it are in that guest's memory",
-     [](settings& s, text v) { s.guests.push_back({std::string(v), {}, false}); }},
+     [](settings& s, text v) { s.guests.push_back({std::string(v), {}}); }},
     {'i', "interface", "PORT", "a port to pass through: vale0:a, netmap:p{1, netmap:eth0 ...; give as many as there are, up to 16 for a guest",
      [](settings& s, text v) { s.guest().ports.push_back(tool::checked_port(v)); }},
+    {0, "own-switches", "", "switches are this program's own, not those that all programs meet on; their ports may then share a memory with others",
+     [](settings& s, text) { s.own_switches = true; }},
     {0, "echo", "PORT", "open PORT here, and send back what it receives, addresses swapped: to try a guest with",
      [](settings& s, text v) { s.echoes.push_back(tool::checked_port(v)); }},
     {'t', "threads", "N", "that drive the ports, each those of some guests (default 1)",
@@ -57,7 +59,7 @@ void echo(P& port, const tool::run& run) {
 void tend(std::vector<std::unique_ptr<guest>>& guests, const tool::run& run, std::stop_source& end) {
     while (!run.stopped()) {
         std::vector<pollfd> fds;
-        for (const auto& g : guests) fds.push_back({g->fd(), POLLIN, 0});
+        for (const auto& g : guests) g->watch(fds);
         (void)::poll(fds.data(), fds.size(), static_cast<int>(tool::nap_limit.count()));
         for (const auto& g : guests) g->tend();
     }
@@ -65,12 +67,7 @@ void tend(std::vector<std::unique_ptr<guest>>& guests, const tool::run& run, std
 }
 
 void report(const std::vector<std::unique_ptr<guest>>& guests) {
-    for (const auto& g : guests)
-        for (const auto& p : g->services()) {
-            const auto s = p->stats();
-            tool::print_err(fmt::format("{:<16} {} {} frames from the guest, {} to it, {} dropped, {} kicks, {} wakes\n", p->name(), s.running ? "open" : "idle", s.tx.frames,
-                                        s.rx.frames, s.tx.dropped() + s.rx.dropped(), s.kicks, s.wakes));
-        }
+    for (const auto& g : guests) tool::print_err(g->report());
 }
 
 void summary(const std::vector<std::unique_ptr<guest>>& guests, const settings& s, std::uint64_t sleeps) {
@@ -90,9 +87,13 @@ int serve(const settings& s) {
     for (unsigned i = 0; i < std::min<std::size_t>(s.threads, s.guests.size()); ++i)
         loops.push_back(need(nm::ptnet::sync_loop::create({std::chrono::microseconds(s.spin_us)})));
     std::vector<std::unique_ptr<guest>> guests;
-    for (const auto& g : s.guests) guests.push_back(std::make_unique<guest>(ctx, g, s, *loops[guests.size() % loops.size()]));
+    for (const auto& g : s.guests) {
+        if (by_its_host(g, s)) guests.push_back(std::make_unique<hosted_guest>(g));
+        else guests.push_back(std::make_unique<served_guest>(ctx, g, s, *loops[guests.size() % loops.size()]));
+    }
     std::vector<ports::variant> echoes;
-    for (const auto& name : s.echoes) echoes.push_back(nm::open<ports>(ctx, name));
+    for (const auto& name : s.echoes)
+        echoes.push_back(s.own_switches || !is_switch_port(name) ? nm::open<ports>(ctx, name) : ports::variant(nm::open<nm::process_port>(ctx, name)));
     for (std::size_t i = 0; i < guests.size(); ++i) tool::print_err(guests[i]->instructions(i + 1));
 
     std::stop_source end;

@@ -13,7 +13,6 @@ namespace ptnet_host {
 struct guest_settings {
     std::string socket;
     std::vector<std::string> ports;
-    bool nvdimm = false;
 };
 
 struct settings {
@@ -24,11 +23,12 @@ struct settings {
     unsigned spin_us = 50;
     unsigned report_ms = 0;
     double seconds = 0;
+    bool own_switches = false;  ///< a switch of that name is this program's, and nobody else's
     bool json = false, help = false, version = false;
 
     /// The one that what follows on the command line is about.
     guest_settings& guest() {
-        if (guests.empty()) guests.push_back({"ptnet.sock", {}, false});
+        if (guests.empty()) guests.push_back({"ptnet.sock", {}});
         return guests.back();
     }
 };

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "guest.hpp"
+
+#include "nm/ptnet/host.hpp"
+#include "nm/ptnet/process.hpp"
+#include "nm/ptnet/sync_loop.hpp"
+
+namespace ptnet_host {
+
+using ports = nm::port_list<nm::netdev, nm::pipe, nm::vale_port, nm::null_port, nm::nic<nm::e1000>, nm::nic<nm::virtio_net>, nm::nic<nm::vmxnet3>,
+                            nm::nic<nm::ixgbe>, nm::process_port>;
+using service_ptr = std::shared_ptr<nm::ptnet::service>;
+
+[[nodiscard]] inline bool is_switch_port(const std::string& name) { return nm::process_port::matches(tool::spec_of(name)); }
+
+/// A port of a switch is served by the process that the switch lives in, out of a memory of its own.
+[[nodiscard]] inline bool by_its_host(const guest_settings& g, const settings& s) {
+    std::size_t hosted = 0;
+    for (const auto& name : g.ports) hosted += !s.own_switches && is_switch_port(name) ? 1U : 0U;
+    if (hosted != 0 && g.ports.size() != 1)
+        throw tool::usage_error(g.socket + ": a port of a switch lives in a memory of its own; give it a socket of its own (-s PATH -i " + g.ports.front() +
+                                "), or say --own-switches");
+    return hosted == 1;
+}
+
+/// A guest whose ports are this program's, driven by its threads.
+class served_guest final : public guest {
+public:
+    served_guest(nm::context& ctx, const guest_settings& g, const ptnet_host::settings& s, nm::ptnet::sync_loop& loop) : guest(g), loop_(loop) {
+        std::size_t bytes = 0;
+        for (const auto& name : g.ports) bytes += need(nm::ptnet::memory_for<ports>(ctx, name, s.host));
+        memory_ = need(nm::ptnet::host_memory::create(bytes));
+        std::vector<int> kicks, irqs;
+        for (const auto& name : g.ports) {
+            const auto& p = services_.emplace_back(need(nm::ptnet::serve<ports>(ctx, memory_, name, s.host)));
+            for (unsigned v = 0; v < p->vectors(); ++v) {
+                kicks.push_back(p->kick_fd(v));
+                irqs.push_back(p->irq_fd(v));
+            }
+        }
+        if (auto ok = listen(memory_->fd(), memory_->size(), std::move(kicks), std::move(irqs)); !ok) throw tool::run_error(ok.error().text);
+        for (const auto& p : services_)
+            if (auto ok = loop_.add(p); !ok) throw tool::run_error(ok.error().text);
+    }
+    ~served_guest() override {
+        for (const auto& p : services_) loop_.remove(*p);
+    }
+
+    [[nodiscard]] std::string report() const override {
+        std::string text;
+        for (const auto& p : services_) {
+            const auto s = p->stats();
+            text += fmt::format("{:<16} {} {} frames from the guest, {} to it, {} dropped, {} kicks, {} wakes\n", p->name(), s.running ? "open" : "idle",
+                                s.tx.frames, s.rx.frames, s.tx.dropped() + s.rx.dropped(), s.kicks, s.wakes);
+        }
+        return text;
+    }
+
+private:
+    /// What it said last does not count any more. Not while the loop visits it.
+    void left() override {
+        for (const auto& p : services_) {
+            if (!loop_.remove(*p)) continue;
+            p->stop();
+            if (auto ok = loop_.add(p); !ok) throw tool::run_error(ok.error().text);
+        }
+    }
+    [[nodiscard]] std::string describe(std::size_t port) const override { return services_[port]->name() + " (" + services_[port]->info().mode + ")"; }
+    [[nodiscard]] std::string ports_json() const override {
+        std::string list;
+        for (const auto& p : services_) {
+            const auto s = p->stats();
+            const auto side = [](const nm::counters& c) {
+                return tool::json().add("frames", c.frames).add("bytes", c.bytes).add("dropped", c.dropped()).add("drops", tool::drops_json(c));
+            };
+            tool::json j = tool::to_json(p->info());
+            j.add("running", s.running).add("tx", side(s.tx)).add("rx", side(s.rx));
+            j.add("kicks", s.kicks).add("wakes", s.wakes).add("bad_indexes", s.bad_indexes);
+            list += (list.empty() ? "" : ", ") + j.text();
+        }
+        return list;
+    }
+
+    nm::ptnet::sync_loop& loop_;
+    std::shared_ptr<nm::ptnet::host_memory> memory_;
+    std::vector<service_ptr> services_;
+};
+
+/// A guest with one port of a switch, which that switch's host drives: here only its memory and doorbells are passed on to QEMU, and
+/// no frame goes through this program. Each guest that comes gets a new port in new memory.
+class hosted_guest final : public guest {
+public:
+    explicit hosted_guest(const guest_settings& g) : guest(g) {
+        if (auto ok = open(); !ok) throw tool::run_error(ok.error().text);
+    }
+    ~hosted_guest() override {
+        if (grant_) farewell();
+    }
+
+    void watch(std::vector<pollfd>& fds) const override {
+        guest::watch(fds);
+        if (grant_) fds.push_back({grant_->channel.fd(), POLLIN, 0});
+    }
+    void tend() override {
+        guest::tend();
+        if (grant_ && !grant_->channel.alive()) {
+            tool::print_err(fmt::format("{}: the host of {} has gone; the guest must be started anew\n", path(), name()));
+            close();
+        }
+        if (grant_) return;
+        // The name is free when the host has seen that the last one is gone.
+        const auto now = std::chrono::steady_clock::now();
+        if (now < next_try_) return;
+        next_try_ = now + std::chrono::milliseconds(200);
+        auto ok = open();
+        if (!ok && said_ != ok.error().text) tool::print_err(fmt::format("{}: {}\n", path(), said_ = ok.error().text));
+    }
+    [[nodiscard]] std::string report() const override { return fmt::format("{:<16} {} (valectl has its counters)\n", name(), grant_ ? "open" : "gone"); }
+
+private:
+    [[nodiscard]] const std::string& name() const noexcept { return settings().ports.front(); }
+    void left() override {
+        close();
+    }
+    [[nodiscard]] nm::result<void> open() {
+        const auto spec = tool::spec_of(name());
+        nm::sys::port_wish wish;
+        wish.tx_rings = spec.tx_rings.value_or(0);
+        wish.rx_rings = spec.rx_rings.value_or(0);
+        wish.tx_slots = spec.tx_slots.value_or(0);
+        wish.rx_slots = spec.rx_slots.value_or(0);
+        wish.exclusive = spec.exclusive;
+        auto grant = nm::sys::open_at_host(spec.name.substr(0, spec.name.find(':')), spec.name, wish);
+        if (!grant) return nm::forward_error(grant);
+        if (grant->words.port != 0) return nm::fail(EPROTO, name() + ": its host serves it with others in one memory, which cannot be passed on");
+        std::vector<int> kicks, irqs;
+        for (const auto& k : grant->kicks) kicks.push_back(k.get());
+        for (const auto& i : grant->irqs) irqs.push_back(i.get());
+        if (auto ok = listen(grant->memory.get(), grant->words.size, std::move(kicks), std::move(irqs)); !ok) return ok;
+        grant_.emplace(std::move(*grant));
+        said_.clear();
+        return {};
+    }
+    /// A guest cannot see that its host is gone; this program can, and tells it.
+    void farewell() noexcept {
+        auto map = nm::base::map_sealed(grant_->memory.get(), grant_->words.size);
+        if (!map) return;
+        auto& r = reinterpret_cast<nm::ptnet::memory_directory*>(map->data())->port[0];
+        __atomic_store_n(&r.link, 0U, __ATOMIC_RELEASE);
+        __atomic_store_n(&r.status, static_cast<std::uint32_t>(nm::ptnet::port_status::gone), __ATOMIC_RELEASE);
+        for (const auto& i : grant_->irqs) nm::base::eventfd_signal(i.get());
+    }
+    void close() {
+        if (grant_) farewell();
+        hang_up();
+        grant_.reset();
+        next_try_ = {};
+    }
+    [[nodiscard]] std::string describe(std::size_t) const override { return name() + " (by the host of its switch)"; }
+    [[nodiscard]] std::string ports_json() const override { return tool::json().add("name", name()).add("mode", "hosted").add("running", grant_.has_value()).text(); }
+
+    std::optional<nm::sys::port_grant> grant_;
+    std::chrono::steady_clock::time_point next_try_{};
+    std::string said_;
+};
+
+}  // namespace ptnet_host
