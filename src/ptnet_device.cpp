@@ -97,11 +97,13 @@ result<memory_window> map_dax(const std::string& path) {
 
 /// The devdax that has what BAR2 says is to be found there.
 result<memory_window> find_dax(const std::byte* bar, std::string& where) {
-    std::array<std::byte, 16> wanted{};
-    std::memcpy(wanted.data(), bar + 8, wanted.size());
+    std::uint64_t wanted = 0, identity = 0;
+    std::memcpy(&wanted, bar + sizeof ptnet_elsewhere, sizeof wanted);
     for (const auto& name : pci::entries("/sys/bus/dax/devices")) {
         auto w = map_dax("/dev/" + name);
-        if (!w || w->size < wanted.size() || std::memcmp(w->at, wanted.data(), wanted.size()) != 0) continue;
+        if (!w || w->size < 4096) continue;
+        std::memcpy(&identity, w->at + ptnet_identity_at, sizeof identity);
+        if (identity != wanted) continue;
         where = "/dev/" + name;
         return w;
     }

@@ -51,6 +51,9 @@ public:
         const auto id = "nm" + std::to_string(number);
         std::string text = fmt::format("{}: {} KiB, {} vectors\n  -chardev socket,path={},id={} -device ivshmem-doorbell,chardev={},vectors={}\n", path_,
                                        bytes_ / 1024, vectors_, path_, id, id, vectors_);
+        if (settings_.nvdimm)
+            text += fmt::format("  -machine nvdimm=on -m SIZE,slots=2,maxmem=MORE -object memory-backend-file,id={}m,share=on,mem-path={}.mem,size={}K "
+                                "-device nvdimm,memdev={}m\n", id, path_, nvdimm_bytes_ / 1024, id);
         for (std::size_t i = 0; i < settings_.ports.size(); ++i)
             text += fmt::format("  ptnet:ADDRESS{}  is {}\n", i == 0 ? "  " : ":" + std::to_string(i), describe(i));
         return text;
@@ -88,7 +91,7 @@ protected:
         if (server_) add(before_, server_->counters());
         server_.reset();
     }
-    [[nodiscard]] bool listens() const noexcept { return server_.has_value(); }
+    void set_nvdimm_bytes(std::size_t n) noexcept { nvdimm_bytes_ = n; }
 
 private:
     static void add(nm::sys::ivshmem_counters& to, const nm::sys::ivshmem_counters& c) noexcept {
@@ -101,7 +104,7 @@ private:
 
     guest_settings settings_;
     std::string path_;
-    std::size_t bytes_ = 0, vectors_ = 0;
+    std::size_t bytes_ = 0, vectors_ = 0, nvdimm_bytes_ = 0;
     std::optional<nm::sys::ivshmem_server> server_;
     nm::sys::ivshmem_counters before_;
 };

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "guest.hpp"
+#include "nvdimm.hpp"
 
 #include "nm/ptnet/host.hpp"
 #include "nm/ptnet/process.hpp"
@@ -28,6 +29,7 @@ using service_ptr = std::shared_ptr<nm::ptnet::service>;
     if (hosted != 0 && g.ports.size() != 1)
         throw tool::usage_error(g.socket + ": a port of a switch lives in a memory of its own; give it a socket of its own (-s PATH -i " + g.ports.front() +
                                 "), or say --own-switches");
+    if (hosted != 0 && g.nvdimm) throw tool::usage_error("--nvdimm is for ports that are this program's own; for one of a switch say --own-switches too");
     return hosted == 1;
 }
 
@@ -37,7 +39,7 @@ public:
     served_guest(nm::context& ctx, const guest_settings& g, const ptnet_host::settings& s, nm::ptnet::sync_loop& loop) : guest(g), loop_(loop) {
         std::size_t bytes = 0;
         for (const auto& name : g.ports) bytes += need(nm::ptnet::memory_for<ports>(ctx, name, s.host));
-        memory_ = need(nm::ptnet::host_memory::create(bytes));
+        memory_ = need(nm::ptnet::host_memory::create(g.nvdimm ? std::max(bytes, nvdimm_lead_in) : bytes, g.nvdimm ? nvdimm_lead_in : 0));
         std::vector<int> kicks, irqs;
         for (const auto& name : g.ports) {
             const auto& p = services_.emplace_back(need(nm::ptnet::serve<ports>(ctx, memory_, name, s.host)));
@@ -46,7 +48,14 @@ public:
                 irqs.push_back(p->irq_fd(v));
             }
         }
-        if (auto ok = listen(memory_->fd(), memory_->size(), std::move(kicks), std::move(irqs)); !ok) throw tool::run_error(ok.error().text);
+        if (g.nvdimm) {
+            if (auto ok = label_nvdimm(*memory_); !ok) throw tool::run_error(ok.error().text);
+            signpost_ = need(signpost_to(*memory_));
+            link_.emplace(path() + ".mem", memory_->fd());
+            set_nvdimm_bytes(nvdimm_lead_in + memory_->size());
+        }
+        if (auto ok = listen(g.nvdimm ? signpost_.get() : memory_->fd(), memory_->size(), std::move(kicks), std::move(irqs)); !ok)
+            throw tool::run_error(ok.error().text);
         for (const auto& p : services_)
             if (auto ok = loop_.add(p); !ok) throw tool::run_error(ok.error().text);
     }
@@ -91,6 +100,8 @@ private:
 
     nm::ptnet::sync_loop& loop_;
     std::shared_ptr<nm::ptnet::host_memory> memory_;
+    nm::base::unique_fd signpost_;
+    std::optional<memory_link> link_;
     std::vector<service_ptr> services_;
 };
 

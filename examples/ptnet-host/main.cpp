@@ -20,9 +20,11 @@ using text = std::string_view;
 
 constexpr tool::option<settings> options[] = {
     {'s', "socket", "PATH", "a guest: the socket for QEMU (default ptnet.sock); the ports after it are in that guest's memory",
-     [](settings& s, text v) { s.guests.push_back({std::string(v), {}}); }},
+     [](settings& s, text v) { s.guests.push_back({std::string(v), {}, false}); }},
     {'i', "interface", "PORT", "a port to pass through: vale0:a, netmap:p{1, netmap:eth0 ...; give as many as there are, up to 16 for a guest",
      [](settings& s, text v) { s.guest().ports.push_back(tool::checked_port(v)); }},
+    {0, "nvdimm", "", "this guest's memory is an nvdimm, which every host lets it cache, and the device is for doorbells only",
+     [](settings& s, text) { s.guest().nvdimm = true; }},
     {0, "own-switches", "", "switches are this program's own, not those that all programs meet on; their ports may then share a memory with others",
      [](settings& s, text) { s.own_switches = true; }},
     {0, "echo", "PORT", "open PORT here, and send back what it receives, addresses swapped: to try a guest with",

@@ -13,6 +13,7 @@ namespace ptnet_host {
 struct guest_settings {
     std::string socket;
     std::vector<std::string> ports;
+    bool nvdimm = false;  ///< its memory is in an nvdimm, and the device is for doorbells only
 };
 
 struct settings {
@@ -28,7 +29,7 @@ struct settings {
 
     /// The one that what follows on the command line is about.
     guest_settings& guest() {
-        if (guests.empty()) guests.push_back({"ptnet.sock", {}});
+        if (guests.empty()) guests.push_back({"ptnet.sock", {}, false});
         return guests.back();
     }
 };

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 
@@ -21,18 +22,21 @@ public:
     static constexpr std::size_t max_bytes = std::size_t{4} << 30;
     static constexpr std::size_t align = 65536;  ///< of regions, and of buffer 0: what DMA engines ask for
 
-    /// `bytes` is rounded up to a power of two, which a PCI BAR must be. Pages cost nothing until they are touched.
-    [[nodiscard]] static result<std::shared_ptr<host_memory>> create(std::size_t bytes) {
+    /// `bytes` is rounded up to a power of two, which a PCI BAR must be. Pages cost nothing until they are touched. In front of it in
+    /// the memfd are `lead_in` bytes, whole pages, which are the caller's.
+    [[nodiscard]] static result<std::shared_ptr<host_memory>> create(std::size_t bytes, std::size_t lead_in = 0) {
         if (bytes > max_bytes) return fail(ENOMEM, "ports that need " + std::to_string(bytes) + " bytes of memory; ask for fewer slots (@conf:slots=N)");
         const std::size_t size = std::bit_ceil(std::max(bytes + directory_bytes + align, std::size_t{1} << 20));
-        auto fd = base::make_memfd("nm-ptnet", size);
+        auto fd = base::make_memfd("nm-ptnet", lead_in + size);
         if (!fd) return forward_error(fd);
-        auto map = base::map(size, MAP_SHARED, fd->get());
+        auto map = base::map(size, MAP_SHARED, fd->get(), static_cast<off_t>(lead_in));
         if (!map) return forward_error(map);
         auto m = std::shared_ptr<host_memory>(new host_memory(std::move(*fd), std::move(*map)));
         auto& d = m->directory();
         d.version = memory_version;
         d.size = size;
+        std::random_device any;
+        d.identity = std::uint64_t{any()} << 32U | any();
         __atomic_store_n(&d.magic, memory_magic, __ATOMIC_RELEASE);
         return m;
     }

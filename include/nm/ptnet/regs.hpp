@@ -65,6 +65,7 @@ struct alignas(64) memory_directory {
     std::uint32_t ports;
     std::uint64_t size;     ///< of the whole memory
     std::uint32_t host_id;  ///< whom doorbells go to, where the transport numbers its peers
+    std::uint64_t identity; ///< no other memory's; by it a guest finds memory that is not in the device's own BAR
     std::array<port_registers, max_ports> port;
 };
 

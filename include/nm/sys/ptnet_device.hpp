@@ -32,8 +32,9 @@ struct ptnet_device_options {
     std::string memory{};
 };
 
-/// What BAR2 begins with when the memory is in an nvdimm: this, then the first 16 bytes of the memory itself.
+/// What BAR2 begins with when the memory is in an nvdimm: this, then eight bytes that no other memory has at its byte ptnet_identity_at.
 inline constexpr std::uint64_t ptnet_elsewhere = 0x7464746e70006d6eULL;
+inline constexpr std::size_t ptnet_identity_at = 32;
 
 /// How one vector is rung: by an eventfd, or by writing `value` to `door`.
 struct ptnet_bell {
