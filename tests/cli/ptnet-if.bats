@@ -28,6 +28,7 @@ teardown_file() {
 setup() {
     tool=$NM_BIN/ptnet-if
     cd "$BATS_TEST_TMPDIR"
+    export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/run  # a host of names of our own
 }
 
 teardown() {
@@ -146,7 +147,6 @@ is_conserved() {
 @test "two programs in two namespaces meet on one switch" {
     needs_namespaces
     [ -x "$NM_BIN/nm-host" ] || skip "no nm-host"
-    export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
     local n k=1 i
     for n in w p; do
         ip netns exec $ns$n timeout -s INT 60 "$tool" --json -i vale82:$n -n pt0 >out.$n 2>err.$n 3>&- &
