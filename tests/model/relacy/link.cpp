@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// link [INTERLEAVINGS]: a pipe within a process as it is compiled: ring_link, sleep_word, link_rx and pipe_tx, between two ends
-// that send to each other, swap buffers and sleep whenever there is nothing to do; with membarrier for the sleeper, and with a
-// fence for both. Then every order that those headers write at an atomic is weakened, one at a time.
+// link [INTERLEAVINGS]: a pipe as it is compiled: ring_link, sleep_word, link_rx and pipe_tx, and what two processes use in their
+// place (wire_rx, checked_peer), between two ends that send to each other, swap buffers and sleep whenever there is nothing to do;
+// with membarrier for the sleeper, and with a fence for both. Then every order that those headers write at an atomic is weakened, one
+// at a time.
 //
 // The headers are not templates over their atomics, and need not be: they are read here with another word for std::atomic.
 
@@ -10,10 +11,12 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "nm/base/os.hpp"
 #include "nm/concepts.hpp"
+#include "nm/port_memory.hpp"
 #include "nm/ring.hpp"
 //
 #include "checker.hpp"
@@ -54,7 +57,14 @@ namespace std {
 template <class T>
 class checked_atomic {
 public:
-    checked_atomic(T v) noexcept : a_(v) {}
+    static constexpr bool is_always_lock_free = true;
+    constexpr checked_atomic() noexcept {}  // a member of what no test makes
+    checked_atomic(T v) noexcept : made_(true) { new (&a_) rl::atomic<T>(v); }
+    ~checked_atomic() {
+        if (made_) a_.~atomic();
+    }
+    checked_atomic(const checked_atomic&) = delete;
+    checked_atomic& operator=(const checked_atomic&) = delete;
 
     T load(memory_order o = memory_order_seq_cst, const char* f = __builtin_FUNCTION()) const noexcept {
         return a_.load(checker::strength(o, f, "load", sizeof(T)), RL_INFO);
@@ -67,7 +77,11 @@ public:
     }
 
 private:
-    rl::atomic<T> a_;
+    union {
+        char none_ = 0;
+        rl::atomic<T> a_;
+    };
+    bool made_ = false;
 };
 
 inline void checked_thread_fence(memory_order o, const char* f = __builtin_FUNCTION()) noexcept {
@@ -97,6 +111,7 @@ inline bool checked_membarrier(const char* f = __builtin_FUNCTION()) noexcept {
 #define eventfd_clear checked_clear
 #include "nm/link.hpp"
 #include "nm/ports/pipe_backend.hpp"
+#include "nm/ports/pipe_wire.hpp"
 #undef atomic
 #undef atomic_thread_fence
 #undef membarrier_heavy
@@ -117,9 +132,10 @@ struct {
 } steps;
 
 /// One end: what basic_pipe_end and the rings' syncs do with the two backends.
+template <class Tx, class Rx>
 struct end {
-    nm::pipe_tx<> tx;
-    nm::link_rx<> rx;
+    Tx tx;
+    Rx rx;
     std::array<nm::slot, num_slots> tx_slots, rx_slots;
     index_t tx_head = 0, rx_head = 0;
     std::uint32_t spare = 0;
@@ -145,13 +161,15 @@ struct end {
         const index_t before = rx_head;
         for (index_t n = rx.available(rx_head); n != 0 && (rx_head == before || rl::rand(2) == 0); --n) {
             nm::slot s = nm::load_slot(rx_slots[rx_head]);
+            rx.get(rx_head, s);
             RL_ASSERT(s.buf_idx >= 2 && s.buf_idx < num_bufs && s.len == 60);
             RL_ASSERT(buffers[s.buf_idx](RL_INFO) == ++got);
             if (rl::rand(2) == 0) {
                 std::swap(s.buf_idx, spare);
-                nm::store_slot(rx_slots[rx_head], s);
                 rx.swapped = steps.tells_of_swaps;
             }
+            nm::store_slot(rx_slots[rx_head], s);
+            rx.give(rx_head, s);
             rx_head = nm::ring_next(rx_head, num_slots);
         }
         rx.publish(rx_head);
@@ -170,50 +188,76 @@ struct end {
     }
 };
 
+enum class between { threads, threads_with_membarrier, processes };
+
+template <between B>
 struct world {
+    static constexpr bool processes = B == between::processes;
+    using tx_type = nm::pipe_tx<nm::eventfd_notifier, std::conditional_t<processes, nm::checked_peer, nm::trusted_peer>>;
+    using rx_type = std::conditional_t<processes, nm::wire_rx<>, nm::link_rx<>>;
+
     std::array<nm::ring_link, 2> links;
-    std::array<end, 2> ends;
+    std::array<end<tx_type, rx_type>, 2> ends;
+    std::array<std::array<nm::slot, num_slots>, 2> wires;  // by who sends
+    std::array<std::array<std::uint32_t, num_slots>, 2> given;
     std::array<rl::var<unsigned>, num_bufs> buffers;
     std::array<checker::sleeping_place, 2> places;
 
-    explicit world(bool asymmetric) {
+    world() {
+        constexpr bool asymmetric = B == between::threads_with_membarrier;
         std::uint32_t buf = 2;
         for (std::size_t e = 0; e < 2; ++e) {
-            end& here = ends[e];
-            end& there = ends[1 - e];
-            for (index_t i = 0; i < num_slots; ++i) here.tx_slots[i] = there.rx_slots[i] = {buf++, 0, 0, 0};
+            auto& here = ends[e];
+            auto& there = ends[1 - e];
+            for (index_t i = 0; i < num_slots; ++i) {
+                given[e][i] = buf;
+                here.tx_slots[i] = there.rx_slots[i] = wires[e][i] = {buf++, 0, 0, 0};
+            }
             const int mine = static_cast<int>(e), others = 1 - mine;
-            here.tx = {.mine = here.tx_slots.data(), .peers = there.rx_slots.data(), .link = &links[e], .num_slots = num_slots, .num_bufs = num_bufs,
-                       .peer = {others}, .my_fd = mine, .beside = &links[1 - e].rx_sleeps, .asymmetric = asymmetric};
-            here.rx = {.link = &links[1 - e], .num_slots = num_slots, .peer = {others}, .my_fd = mine,
-                       .beside = &links[e].tx_sleeps, .asymmetric = asymmetric};
-            here.asymmetric = asymmetric;
-            here.fd = mine;
+            here.tx.mine = here.tx_slots.data();
+            here.tx.peers = processes ? wires[e].data() : there.rx_slots.data();
+            here.tx.link = &links[e];
+            here.rx.link = &links[1 - e];
+            here.tx.num_slots = here.rx.num_slots = num_slots;
+            here.tx.num_bufs = num_bufs;
+            here.tx.peer = here.rx.peer = {others};
+            here.tx.my_fd = here.rx.my_fd = here.fd = mine;
+            here.tx.beside = &links[1 - e].rx_sleeps;
+            here.rx.beside = &links[e].tx_sleeps;
+            here.tx.asymmetric = here.rx.asymmetric = here.asymmetric = asymmetric;
+            if constexpr (processes) {
+                here.rx.wire = wires[1 - e].data();
+                here.rx.doubt.given = given[1 - e].data();
+                here.tx.doubt.given = given[e].data();
+            }
         }
         for (auto& here : ends) here.spare = buf++;
     }
 };
 
-template <bool Asymmetric>
-struct piped : rl::test_suite<piped<Asymmetric>, 2> {
-    std::unique_ptr<world> w = std::make_unique<world>(Asymmetric);  // Relacy aligns a test to 16 bytes
+template <between B>
+struct piped : rl::test_suite<piped<B>, 2> {
+    std::unique_ptr<world<B>> w = std::make_unique<world<B>>();  // Relacy aligns a test to 16 bytes
     void before() {
         for (auto& p : w->places) p.open(true);
         checker::places = w->places.data();
     }
     void after() {
         for (auto& p : w->places) p.close();
+        if constexpr (world<B>::processes)  // nobody lied
+            for (auto& e : w->ends) RL_ASSERT(e.tx.take_violations() == 0 && e.rx.take_violations() == 0);
     }
     void thread(unsigned number) {
-        end& e = w->ends[number];
+        auto& e = w->ends[number];
         while (e.sent < frames || e.got < frames) {
             const bool sent = e.send(w->buffers), received = e.receive(w->buffers);
             if (!sent && !received && (e.sent < frames || e.got < frames)) e.sleep();
         }
     }
 };
-
-}  // namespace
+using threads = piped<between::threads>;
+using threads_with_membarrier = piped<between::threads_with_membarrier>;
+using processes = piped<between::processes>;
 
 // What need not be as strong as it is written; it is in cold code, and costs nothing.
 [[nodiscard]] const char* superfluous(const checker::site& s) {
@@ -223,20 +267,25 @@ struct piped : rl::test_suite<piped<Asymmetric>, 2> {
     return nullptr;
 }
 
+}  // namespace
+
 int main(int argc, char** argv) {
-    checker::verdicts all(argc, argv, 50'000);
-    all.is_well<piped<false>>("a fence for both");
-    all.is_well<piped<true>>("membarrier for the sleeper");
+    checker::verdicts all(argc, argv, 30'000);
+    all.is_well<threads>("threads, a fence for both");
+    all.is_well<threads_with_membarrier>("threads, membarrier for the sleeper");
+    all.is_well<processes>("processes");
     for (std::size_t i = 0; i < checker::num_sites; ++i) {
         checker::weak = &checker::sites[i];
-        all.one_goes_wrong<piped<false>, piped<true>>(checker::weak->text() + ", weaker", superfluous(*checker::weak));
+        all.one_goes_wrong<threads, threads_with_membarrier>("threads, " + checker::weak->text(), superfluous(*checker::weak));
+        if (!checker::weak->is("sleep_barrier", "membarrier", 0)) all.one_goes_wrong<processes>("processes, " + checker::weak->text(), superfluous(*checker::weak));
     }
     checker::weak = nullptr;
     steps.second_look = false;
-    all.goes_wrong<piped<false>>("a fence for both, no second look before sleeping");
-    all.goes_wrong<piped<true>>("membarrier, no second look before sleeping");
+    all.goes_wrong<threads>("threads, a fence for both, no second look");
+    all.goes_wrong<threads_with_membarrier>("threads, membarrier, no second look");
+    all.goes_wrong<processes>("processes, no second look");
     steps = {};
     steps.tells_of_swaps = false;
-    all.goes_wrong<piped<false>>("buffers swapped in secret");
+    all.goes_wrong<threads>("threads, buffers swapped in secret");
     return all.exit_status();
 }
