@@ -42,6 +42,9 @@ public:
             return refuse(from, m, EBUSY, m.name + ": that end is held by process " + std::to_string(server_.pid(i.holder[w->end])) + "; close it there");
         i.holder[w->end] = from;
         server_.hold(from, true);
+        // The other end knows before this one can do anything: if it closes then, it knows that its buffers are in use.
+        i.untold[w->end] = false;
+        tell(m.name, i, 1 - w->end);
         message answer;
         answer.type = nm::sys::control_type::answer;
         answer.sequence = m.sequence;
@@ -51,8 +54,6 @@ public:
         std::vector<int> fds;
         for (const auto& fd : i.fds) fds.push_back(fd.get());
         server_.send(from, answer, fds);
-        i.untold[w->end] = false;
-        tell(m.name, i, 1 - w->end);
     }
 
     /// Who holds an end says what is kept from now on.

@@ -91,7 +91,7 @@ void limit_cpus(unsigned count) {
         throw tool::run_error(fmt::format("-c {}: the system does not allow it here", count));
 }
 
-/// Only this program can open the other end of its pipe; without one the pipe is a place where packets stay.
+/// A pipe whose other end nobody opens is a place where packets stay.
 [[nodiscard]] std::string missing_end(const settings& s) {
     const auto mine = tool::spec_of(s.port);
     if (mine.kind != nm::port_kind::pipe) return {};
@@ -99,7 +99,7 @@ void limit_cpus(unsigned count) {
         const auto other = tool::spec_of(s.peer);
         if (other.identity() == mine.identity() && other.pipe_slave != mine.pipe_slave) return {};
     }
-    return fmt::format("the other end of the pipe {} is not open in this program; add --peer 'netmap:{}{}{}'", s.port,
+    return fmt::format("the other end of the pipe {} is not open here; open it in another program, or add --peer 'netmap:{}{}{}'", s.port,
                        mine.name, mine.pipe_slave ? '{' : '}', mine.pipe_id);
 }
 

@@ -59,7 +59,7 @@ private:
                 return true;
             }
             if (full_since == 0) full_since = stamp.sent_ns;
-            if (!w_.nobody_there.empty() && stamp.sent_ns - full_since > 200'000'000)
+            if (stamp.sent_ns - full_since > 200'000'000 && w_.deserted(port_))
                 throw tool::run_error(w_.nobody_there);
             w_.rest(port_, nm::events::tx);
         }

@@ -132,6 +132,10 @@ private:
 
     void give_up_on_nobody(std::uint64_t& since) {
         if (w_.nobody_there.empty()) return;
+        if (!w_.deserted(port_)) {
+            since = 0;
+            return;
+        }
         const std::uint64_t now = nm::system_clock::now_ns();
         if (since == 0)
             since = now;

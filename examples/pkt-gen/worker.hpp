@@ -35,6 +35,12 @@ struct worker {
         if (any(nm::wait(port, wanted, tool::nap_limit) & nm::events::error)) check(port);
     }
     void busy() noexcept { idle.busy(); }
+    /// Nobody has opened the other end of this pipe, here or in another program.
+    template <class P>
+    [[nodiscard]] bool deserted(P& port) const noexcept {
+        if constexpr (requires { port.peer_open(); }) return !nobody_there.empty() && !port.peer_open();
+        else return !nobody_there.empty();
+    }
 
     template <class P>
     void check(P& port) {

@@ -45,6 +45,9 @@ public:
         return pipe_shape::query(spec, o);
     }
 
+    /// Whether somebody has the other end open now. May be asked by any thread.
+    [[nodiscard]] bool peer_open() noexcept { return state().peer_open(); }
+
     /// The name that the pipe's host goes by: the parent's; for a port of a switch, the switch's.
     [[nodiscard]] static std::string rendezvous(const port_spec& spec) {
         if (const auto colon = spec.name.find(':'); spec.name.compare(0, 4, "vale") == 0 && colon != std::string::npos)

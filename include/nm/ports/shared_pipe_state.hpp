@@ -118,6 +118,12 @@ struct shared_pipe_end : basic_pipe_end<pipe_tx<eventfd_notifier, checked_peer>,
         return look();
     }
 
+    [[nodiscard]] bool peer_open() noexcept {
+        const std::lock_guard guard(mutex_);
+        (void)look();
+        return peer_here_;
+    }
+
     /// `lender`: the region of this process that the buffers are in, if they are.
     [[nodiscard]] result<void> build(pipe_custody c, sys::control_channel channel, bool peer_here, bool slave, const region_ptr& lender,
                                      const std::string& name) {
