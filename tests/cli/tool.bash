@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # What the tests of the tools share. $tool is the program under test.
 
+# Pipes and switches that programs share are each test's own.
+export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/nm
+
 # go ARGUMENTS...: the tool, bounded; stdout and stderr both in $output.
 go() { run timeout 20 "$tool" "$@"; }
 

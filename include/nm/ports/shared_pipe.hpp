@@ -76,6 +76,14 @@ private:
         return lending{nullptr, "; the memory of " + spec.name + " is this process's own, so frames between the two are copied (open it in memory made with backing::memfd)"};
     }
 
+    [[nodiscard]] static result<sys::custody> claim(const port_spec& spec, const pipe_custody& c) {
+        // The process that had this end may have died just now, and the host not have noticed: a tenth of a second.
+        for (int tries = 0;; ++tries) {
+            auto held = sys::claim_at_host(rendezvous(spec), spec.identity(), spec.pipe_slave ? 1 : 0, c.geometry.bytes(), c.fds());
+            if (held || held.error().code.value() != EBUSY || tries == 20) return held;
+            ::usleep(5000);
+        }
+    }
     [[nodiscard]] static result<std::shared_ptr<shared_pipe_end>> make(context& ctx, const port_spec& spec, const open_options& o,
                                                                        const std::string& name) {
         if (o.extra_bufs != 0) return fail(EOPNOTSUPP, name + ": a pipe between processes has no extra buffers");
@@ -94,13 +102,14 @@ private:
         g.buf_size = ctx.options().buf_size;
         auto c = pipe_custody::make(g, memory, name);
         if (!c) return forward_error(c);
-        auto held = sys::claim_at_host(rendezvous(spec), spec.identity(), spec.pipe_slave ? 1 : 0, c->geometry.bytes(), c->fds());
+        auto held = claim(spec, *c);
         if (!held || held->words.made == 0)
             if (memory) c->unmake(*memory);
         if (!held) return forward_error(held);
         if (held->words.made == 0) {
-            c = pipe_custody::from(held->payload, std::move(held->fds), name);
-            if (!c) return forward_error(c);
+            auto theirs = pipe_custody::from(held->payload, std::move(held->fds), name);
+            if (!theirs) return forward_error(theirs);
+            *c = std::move(*theirs);
             if (memory && !c->buffers_are_of(*memory)) {
                 if (o.memory) return fail(EINVAL, name + " exists already, in other memory than the one asked for");
                 lends->why_not = "; the pipe was made before it could live in the memory of " + spec.name + ", so frames between the two are copied";
