@@ -26,7 +26,7 @@ template <class T>
 
 class guest {
 public:
-    explicit guest(const guest_settings& g) : settings_(g), path_(std::filesystem::absolute(g.socket).string()) {}
+    explicit guest(const guest_settings& g) : settings_(g), path_(g.device.empty() ? std::filesystem::absolute(g.socket).string() : g.device) {}
     guest(const guest&) = delete;
     guest& operator=(const guest&) = delete;
     virtual ~guest() = default;
@@ -47,7 +47,7 @@ public:
     }
 
     /// What QEMU is to be started with, and what the ports are called in the guest.
-    [[nodiscard]] std::string instructions(std::size_t number) const {
+    [[nodiscard]] virtual std::string instructions(std::size_t number) const {
         const auto id = "nm" + std::to_string(number);
         std::string text = fmt::format("{}: {} KiB, {} vectors\n  -chardev socket,path={},id={} -device ivshmem-doorbell,chardev={},vectors={}\n", path_,
                                        bytes_ / 1024, vectors_, path_, id, id, vectors_);
@@ -74,7 +74,7 @@ protected:
     [[nodiscard]] virtual std::string describe(std::size_t port) const = 0;
     [[nodiscard]] virtual std::string ports_json() const = 0;
 
-    [[nodiscard]] nm::result<void> listen(int memory, std::size_t bytes, std::vector<int> kicks, std::vector<int> irqs) {
+    [[nodiscard]] nm::result<void> listen(int memory, std::size_t bytes, std::vector<int> kicks, std::vector<int> irqs, unsigned guests = 1) {
         bytes_ = bytes;
         vectors_ = irqs.size();
         nm::sys::ivshmem_options o;
@@ -82,6 +82,7 @@ protected:
         o.memory = memory;
         o.kicks = std::move(kicks);
         o.irqs = std::move(irqs);
+        o.guests = guests;
         auto s = nm::sys::ivshmem_server::listen(std::move(o));
         if (!s) return nm::forward_error(s);
         server_.emplace(std::move(*s));

@@ -33,33 +33,10 @@ using service_ptr = std::shared_ptr<nm::ptnet::service>;
     return hosted == 1;
 }
 
-/// A guest whose ports are this program's, driven by its threads.
-class served_guest final : public guest {
+/// Ports that are this program's, driven by its threads.
+class serving_guest : public guest {
 public:
-    served_guest(nm::context& ctx, const guest_settings& g, const ptnet_host::settings& s, nm::ptnet::sync_loop& loop) : guest(g), loop_(loop) {
-        std::size_t bytes = 0;
-        for (const auto& name : g.ports) bytes += need(nm::ptnet::memory_for<ports>(ctx, name, s.host));
-        memory_ = need(nm::ptnet::host_memory::create(g.nvdimm ? std::max(bytes, nvdimm_lead_in) : bytes, g.nvdimm ? nvdimm_lead_in : 0));
-        std::vector<int> kicks, irqs;
-        for (const auto& name : g.ports) {
-            const auto& p = services_.emplace_back(need(nm::ptnet::serve<ports>(ctx, memory_, name, s.host)));
-            for (unsigned v = 0; v < p->vectors(); ++v) {
-                kicks.push_back(p->kick_fd(v));
-                irqs.push_back(p->irq_fd(v));
-            }
-        }
-        if (g.nvdimm) {
-            if (auto ok = label_nvdimm(*memory_); !ok) throw tool::run_error(ok.error().text);
-            signpost_ = need(signpost_to(*memory_));
-            link_.emplace(path() + ".mem", memory_->fd());
-            set_nvdimm_bytes(nvdimm_lead_in + memory_->size());
-        }
-        if (auto ok = listen(g.nvdimm ? signpost_.get() : memory_->fd(), memory_->size(), std::move(kicks), std::move(irqs)); !ok)
-            throw tool::run_error(ok.error().text);
-        for (const auto& p : services_)
-            if (auto ok = loop_.add(p); !ok) throw tool::run_error(ok.error().text);
-    }
-    ~served_guest() override {
+    ~serving_guest() override {
         for (const auto& p : services_) loop_.remove(*p);
     }
 
@@ -72,6 +49,28 @@ public:
         }
         return text;
     }
+
+protected:
+    serving_guest(const guest_settings& g, nm::ptnet::sync_loop& loop) : guest(g), loop_(loop) {}
+
+    /// Opens them in that memory.
+    void open(nm::context& ctx, std::shared_ptr<nm::ptnet::host_memory> memory, const ptnet_host::settings& s) {
+        memory_ = std::move(memory);
+        for (const auto& name : settings().ports) {
+            const auto& p = services_.emplace_back(need(nm::ptnet::serve<ports>(ctx, memory_, name, s.host)));
+            for (unsigned v = 0; v < p->vectors(); ++v) {
+                kicks_.push_back(p->kick_fd(v));
+                irqs_.push_back(p->irq_fd(v));
+            }
+        }
+    }
+    void begin() {
+        for (const auto& p : services_)
+            if (auto ok = loop_.add(p); !ok) throw tool::run_error(ok.error().text);
+    }
+    [[nodiscard]] const nm::ptnet::host_memory& memory() const noexcept { return *memory_; }
+    [[nodiscard]] const std::vector<int>& kicks() const noexcept { return kicks_; }  ///< of all ports, by vector
+    [[nodiscard]] const std::vector<int>& irqs() const noexcept { return irqs_; }
 
 private:
     /// What it said last does not count any more. Not while the loop visits it.
@@ -100,9 +99,87 @@ private:
 
     nm::ptnet::sync_loop& loop_;
     std::shared_ptr<nm::ptnet::host_memory> memory_;
+    std::vector<service_ptr> services_;
+    std::vector<int> kicks_, irqs_;
+};
+
+/// A guest of this machine.
+class served_guest final : public serving_guest {
+public:
+    served_guest(nm::context& ctx, const guest_settings& g, const ptnet_host::settings& s, nm::ptnet::sync_loop& loop) : serving_guest(g, loop) {
+        std::size_t bytes = 0;
+        for (const auto& name : g.ports) bytes += need(nm::ptnet::memory_for<ports>(ctx, name, s.host));
+        open(ctx, need(nm::ptnet::host_memory::create(g.nvdimm ? std::max(bytes, nvdimm_lead_in) : bytes, g.nvdimm ? nvdimm_lead_in : 0)), s);
+        if (g.nvdimm) {
+            if (auto ok = label_nvdimm(memory()); !ok) throw tool::run_error(ok.error().text);
+            signpost_ = need(signpost_to(memory()));
+            link_.emplace(path() + ".mem", memory().fd());
+            set_nvdimm_bytes(nvdimm_lead_in + memory().size());
+        }
+        if (auto ok = listen(g.nvdimm ? signpost_.get() : memory().fd(), memory().size(), kicks(), irqs()); !ok) throw tool::run_error(ok.error().text);
+        begin();
+    }
+
+private:
     nm::base::unique_fd signpost_;
     std::optional<memory_link> link_;
-    std::vector<service_ptr> services_;
+};
+
+/// This program is in a guest itself, and has a memory in common with another one: ports, such as a NIC that it drives, are served
+/// there without a host of either in between. Doorbells of that guest come as interrupts; what it is to be woken by is a doorbell.
+class neighbour final : public serving_guest {
+public:
+    neighbour(nm::context& ctx, const guest_settings& g, const ptnet_host::settings& s, nm::ptnet::sync_loop& loop) : serving_guest(g, loop) {
+        nm::sys::ptnet_device_options how;
+        how.way = nm::sys::ptnet_way::vfio;
+        auto device = need(nm::sys::ptnet_device::open(g.device, how));
+        auto memory = need(nm::ptnet::host_memory::within(device, device->base(), device->size()));
+        memory->set_host_id(device->peer());
+        open(ctx, memory, s);
+        // The server numbers the two of them 1 and 2.
+        link_ = need(nm::sys::ptnet_device::link(device, 3 - device->peer(), 0, static_cast<unsigned>(kicks().size())));
+        begin();
+    }
+
+    void watch(std::vector<pollfd>& fds) const override {
+        for (const auto& w : link_.wakes) fds.push_back({w.get(), POLLIN, 0});
+        for (const int i : irqs()) fds.push_back({i, POLLIN, 0});
+    }
+    void tend() override {
+        for (std::size_t v = 0; v < link_.wakes.size(); ++v) {
+            if (nm::base::eventfd_clear(link_.wakes[v].get())) nm::base::eventfd_signal(kicks()[v]);
+            if (nm::base::eventfd_clear(irqs()[v])) *link_.bells[v].door = link_.bells[v].value;
+        }
+    }
+    [[nodiscard]] std::string instructions(std::size_t) const override {
+        return fmt::format("{}: {} port(s) for the other guest of that memory\n", settings().device, settings().ports.size());
+    }
+
+private:
+    nm::sys::ptnet_link link_;
+};
+
+/// A memory, and doorbells, for two guests among themselves.
+class shared_memory final : public guest {
+public:
+    explicit shared_memory(const guest_settings& g) : guest(g) {
+        const std::size_t bytes = std::size_t{g.shared_mib} << 20U;
+        memory_ = need(nm::base::make_memfd("nm-ptnet-shared", bytes));
+        std::vector<int> irqs;
+        for (unsigned v = 0; v < vectors; ++v) irqs.push_back(irqs_.emplace_back(need(nm::base::make_eventfd())).get());
+        if (auto ok = listen(memory_.get(), bytes, {}, std::move(irqs), 2); !ok) throw tool::run_error(ok.error().text);
+    }
+    [[nodiscard]] std::string report() const override { return path() + "\n"; }
+
+private:
+    static constexpr unsigned vectors = 33;  // of a port with as many rings as can be
+
+    void left() override {}
+    [[nodiscard]] std::string describe(std::size_t) const override { return {}; }
+    [[nodiscard]] std::string ports_json() const override { return {}; }
+
+    nm::base::unique_fd memory_;
+    std::vector<nm::base::unique_fd> irqs_;
 };
 
 /// A guest with one port of a switch, which that switch's host drives: here only its memory and doorbells are passed on to QEMU, and

@@ -20,11 +20,15 @@ using text = std::string_view;
 
 constexpr tool::option<settings> options[] = {
     {'s', "socket", "PATH", "a guest: the socket for QEMU (default ptnet.sock); the ports after it are in that guest's memory",
-     [](settings& s, text v) { s.guests.push_back({std::string(v), {}, false}); }},
+     [](settings& s, text v) { s.guests.push_back({std::string(v), {}, false, 0, {}}); }},
     {'i', "interface", "PORT", "a port to pass through: vale0:a, netmap:p{1, netmap:eth0 ...; give as many as there are, up to 16 for a guest",
      [](settings& s, text v) { s.guest().ports.push_back(tool::checked_port(v)); }},
     {0, "nvdimm", "", "this guest's memory is an nvdimm, which every host lets it cache, and the device is for doorbells only",
      [](settings& s, text) { s.guest().nvdimm = true; }},
+    {0, "share", "MIB", "no port, but a memory of so many MiB (a power of two) for two guests, one of which runs ptnet-host --device for the other",
+     [](settings& s, text v) { s.guest().shared_mib = tool::parse_unsigned(v, 1, 65536); }},
+    {0, "device", "ADDRESS", "in a guest: the ports are for the other guest of the memory that this PCI device has (--share), without another copy",
+     [](settings& s, text v) { s.guest().device = v; }},
     {0, "own-switches", "", "switches are this program's own, not those that all programs meet on; their ports may then share a memory with others",
      [](settings& s, text) { s.own_switches = true; }},
     {0, "echo", "PORT", "open PORT here, and send back what it receives, addresses swapped: to try a guest with",
@@ -90,7 +94,9 @@ int serve(const settings& s) {
         loops.push_back(need(nm::ptnet::sync_loop::create({std::chrono::microseconds(s.spin_us)})));
     std::vector<std::unique_ptr<guest>> guests;
     for (const auto& g : s.guests) {
-        if (by_its_host(g, s)) guests.push_back(std::make_unique<hosted_guest>(g));
+        if (g.shared_mib != 0) guests.push_back(std::make_unique<shared_memory>(g));
+        else if (!g.device.empty()) guests.push_back(std::make_unique<neighbour>(ctx, g, s, *loops[guests.size() % loops.size()]));
+        else if (by_its_host(g, s)) guests.push_back(std::make_unique<hosted_guest>(g));
         else guests.push_back(std::make_unique<served_guest>(ctx, g, s, *loops[guests.size() % loops.size()]));
     }
     std::vector<ports::variant> echoes;
@@ -131,7 +137,9 @@ int main(int argc, char** argv) {
         }
         if (s.guests.empty()) throw tool::usage_error("no port given; say -i vale0:a");
         for (const auto& g : s.guests)
-            if (g.ports.empty()) throw tool::usage_error("no port for " + g.socket + "; say -i vale0:a after it");
+            if (g.ports.empty() != (g.shared_mib != 0) && !g.ports.empty()) throw tool::usage_error("--share has no ports; those are the guests' own");
+        for (const auto& g : s.guests)
+            if (g.ports.empty() && g.shared_mib == 0) throw tool::usage_error("no port for " + g.socket + "; say -i vale0:a after it");
         return serve(s);
     });
 }

@@ -14,6 +14,8 @@ struct guest_settings {
     std::string socket;
     std::vector<std::string> ports;
     bool nvdimm = false;  ///< its memory is in an nvdimm, and the device is for doorbells only
+    unsigned shared_mib = 0;  ///< not 0: no port, but a memory for two guests among themselves
+    std::string device;       ///< this program is in such a guest: its ports are in that PCI device's memory
 };
 
 struct settings {
@@ -29,7 +31,7 @@ struct settings {
 
     /// The one that what follows on the command line is about.
     guest_settings& guest() {
-        if (guests.empty()) guests.push_back({"ptnet.sock", {}, false});
+        if (guests.empty()) guests.push_back({"ptnet.sock", {}, false, 0, {}});
         return guests.back();
     }
 };

@@ -305,13 +305,16 @@ struct service_size {
     std::size_t meta_bytes = 0;
 };
 [[nodiscard]] inline service_size size_of(const port_info& i, const open_options& o) {
+    // A NIC does not say before it is open; its buffers are of a size that every one takes (docs/nics.md, Memory).
+    const bool unknown = i.tx_slots == 0 && i.rx_slots == 0;
+    const index_t tx_slots = unknown ? 1024 : i.tx_slots, rx_slots = unknown ? 1024 : i.rx_slots;
     const auto rings = [](index_t n, index_t slots) { return static_cast<std::size_t>(n) * object_pool::rounded(ring_bytes(slots)); };
-    const std::uint32_t slots = i.tx_rings * i.tx_slots + i.rx_rings * i.rx_slots;
+    const std::uint32_t slots = i.tx_rings * tx_slots + i.rx_rings * rx_slots;
     service_size s;
     // Twice: a pipe has two ends in one memory, and a kernel interface its host rings. Then spare buffers for repairs.
     s.bufs = 2 + 2 * slots + slots / 8 + 64 + o.extra_bufs;
-    s.buf_size = i.buf_size != 0 ? i.buf_size : preferred_stride;
-    s.meta_bytes = 2 * (rings(i.tx_rings, i.tx_slots) + rings(i.rx_rings, i.rx_slots)) + 65536;
+    s.buf_size = i.buf_size != 0 ? i.buf_size : i.mode == "vfio" ? 2048 : preferred_stride;
+    s.meta_bytes = 2 * (rings(i.tx_rings, tx_slots) + rings(i.rx_rings, rx_slots)) + 65536;
     return s;
 }
 

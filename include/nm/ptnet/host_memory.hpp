@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -31,20 +32,32 @@ public:
         if (!fd) return forward_error(fd);
         auto map = base::map(size, MAP_SHARED, fd->get(), static_cast<off_t>(lead_in));
         if (!map) return forward_error(map);
-        auto m = std::shared_ptr<host_memory>(new host_memory(std::move(*fd), std::move(*map)));
-        auto& d = m->directory();
-        d.version = memory_version;
-        d.size = size;
-        std::random_device any;
-        d.identity = std::uint64_t{any()} << 32U | any();
-        __atomic_store_n(&d.magic, memory_magic, __ATOMIC_RELEASE);
+        struct held {
+            base::unique_fd fd;
+            base::mapping map;
+        };
+        const int number = fd->get();
+        auto* const at = map->data();
+        auto keep = std::make_shared<held>(held{std::move(*fd), std::move(*map)});
+        auto m = std::shared_ptr<host_memory>(new host_memory(std::move(keep), at, size, number));
+        m->begin();
+        return m;
+    }
+    /// In memory that somebody else made, and `keep` keeps: a PCI device's that another virtual machine sees too. Whatever was there is
+    /// forgotten. It may not be smaller than promised later.
+    [[nodiscard]] static result<std::shared_ptr<host_memory>> within(std::shared_ptr<void> keep, std::byte* base, std::size_t size) {
+        if (size < directory_bytes + align || reinterpret_cast<std::uintptr_t>(base) % page != 0)
+            return fail(EINVAL, "the memory has " + std::to_string(size) + " bytes, which is too little for a port");
+        auto m = std::shared_ptr<host_memory>(new host_memory(std::move(keep), base, size, -1));
+        std::memset(base, 0, directory_bytes);
+        m->begin();
         return m;
     }
 
-    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-    [[nodiscard]] std::byte* base() const noexcept { return map_.data(); }
-    [[nodiscard]] std::size_t size() const noexcept { return map_.size(); }
-    [[nodiscard]] memory_directory& directory() const noexcept { return *reinterpret_cast<memory_directory*>(map_.data()); }
+    [[nodiscard]] int fd() const noexcept { return fd_; }  ///< -1: not this program's to hand out
+    [[nodiscard]] std::byte* base() const noexcept { return base_; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] memory_directory& directory() const noexcept { return *reinterpret_cast<memory_directory*>(base_); }
     /// Whom a guest's doorbells are for, where the transport numbers its peers (ivshmem).
     void set_host_id(std::uint32_t id) noexcept { directory().host_id = id; }
 
@@ -78,11 +91,22 @@ public:
     [[nodiscard]] unsigned vectors() const noexcept { return vectors_; }
 
 private:
-    host_memory(base::unique_fd fd, base::mapping map) noexcept : fd_(std::move(fd)), map_(std::move(map)) {}
+    host_memory(std::shared_ptr<void> keep, std::byte* base, std::size_t size, int fd) noexcept
+        : keep_(std::move(keep)), base_(base), size_(size), fd_(fd) {}
+    void begin() {
+        auto& d = directory();
+        d.version = memory_version;
+        d.size = size_;
+        std::random_device any;
+        d.identity = std::uint64_t{any()} << 32U | any();
+        __atomic_store_n(&d.magic, memory_magic, __ATOMIC_RELEASE);
+    }
     [[nodiscard]] static constexpr std::size_t up(std::size_t n) noexcept { return (n + align - 1) / align * align; }
 
-    base::unique_fd fd_;
-    base::mapping map_;
+    std::shared_ptr<void> keep_;
+    std::byte* base_;
+    std::size_t size_;
+    int fd_;
     std::size_t used_ = up(directory_bytes);
     unsigned ports_ = 0, vectors_ = 0;
 };
