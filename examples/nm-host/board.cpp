@@ -145,19 +145,29 @@ void board::open(client from, const control_message& m) {
     auto made = serve(from, m);
     if (!made) return refuse(from, m, made.error());
     auto& port = *made->what;
+    // Signalled so that no client can make the loop wait.
     std::vector<nm::base::unique_fd> theirs;
-    for (unsigned v = 0; v < port.vectors(); ++v) {
-        auto wake = nm::pipe_wakes::make();
-        if (!wake) return refuse(from, m, wake.error());
-        theirs.push_back(std::move(*wake));
+    if (m.words<nm::sys::port_wish>()->eventfds != 0) {
+        if (!bell_) {
+            auto bell = nm::base::kernel_bell::make();
+            if (!bell) return refuse(from, m, bell.error());
+            bell_ = std::move(*bell);
+        }
+        port.wake_by(bell_);
+    } else {
+        for (unsigned v = 0; v < port.vectors(); ++v) {
+            auto wake = nm::pipe_wakes::make();
+            if (!wake) return refuse(from, m, wake.error());
+            theirs.push_back(std::move(*wake));
+        }
+        auto ours = nm::pipe_wakes::reopen(theirs);
+        if (!ours) return refuse(from, m, ours.error());
+        port.wake_by(std::move(*ours));
     }
-    auto ours = nm::pipe_wakes::reopen(theirs);
-    if (!ours) return refuse(from, m, ours.error());
-    port.wake_by(std::move(*ours));
     if (auto ok = loop_->add(made->what); !ok) return refuse(from, m, ok.error());
     std::vector<int> fds{made->memory->fd()};
     for (unsigned v = 0; v < port.vectors(); ++v) fds.push_back(port.kick_fd(v));
-    for (const auto& fd : theirs) fds.push_back(fd.get());
+    for (unsigned v = 0; v < port.vectors(); ++v) fds.push_back(theirs.empty() ? port.irq_fd(v) : theirs[v].get());
     control_message a;
     a.type = nm::sys::control_type::answer;
     a.sequence = m.sequence;

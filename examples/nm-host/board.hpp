@@ -87,6 +87,7 @@ private:
     nm::context ctx_, devices_;  // devices are opened meanwhile, under a lock of their own
     std::optional<nm::vale::vale_switch<>> switch_;
     std::unique_ptr<nm::ptnet::sync_loop> loop_;
+    std::shared_ptr<nm::base::kernel_bell> bell_;  // for guests of KVM
     std::list<served> ports_;
     std::list<attached> members_;
     custodian custody_;

@@ -226,6 +226,7 @@ private:
         wish.tx_slots = spec.tx_slots.value_or(0);
         wish.rx_slots = spec.rx_slots.value_or(0);
         wish.exclusive = spec.exclusive;
+        wish.eventfds = 1;  // QEMU's, and KVM's
         auto grant = nm::sys::open_at_host(spec.name.substr(0, spec.name.find(':')), spec.name, wish);
         if (!grant) return nm::forward_error(grant);
         if (grant->words.port != 0) return nm::fail(EPROTO, name() + ": its host serves it with others in one memory, which cannot be passed on");

@@ -753,10 +753,13 @@ TEST_F(Custody, PortsOfASwitchAreGrantedWhole) {
     EXPECT_EQ(opened, 16);
 }
 
-/// What a host signals is an open file of its own: a client cannot make it wait, whatever it does to what it was given.
-TEST_F(Custody, AClientThatBlocksItsWakeUpsStallsNobody) {
+/// What a host signals, or how, is its own affair: a client cannot make it wait, whatever it does to what it was given.
+class BlockedWakeUps : public Custody, public testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(, BlockedWakeUps, testing::Bool());
+
+TEST_P(BlockedWakeUps, StallNobody) {
     nm::context ctx;
-    auto villain = open_at_host("vale1", "vale1:v");
+    auto villain = open_at_host("vale1", "vale1:v", {.eventfds = GetParam()});
     ASSERT_TRUE(villain) << villain.error().text;
     for (auto* many : {&villain->irqs, &villain->kicks})
         for (const auto& fd : *many) {

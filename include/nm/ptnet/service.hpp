@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "nm/base/kernel_bell.hpp"
 #include "nm/base/os.hpp"
 #include "nm/counters.hpp"
 #include "nm/port_options.hpp"
@@ -41,6 +43,8 @@ public:
     /// Where the guest is another process: the host signals these instead, which no flag of the guest's can make it wait for
     /// (base/pipe_wakes.hpp). Before it is visited.
     void wake_by(std::vector<base::unique_fd> own) noexcept { irqs_ = std::move(own); }
+    /// Likewise, where the guest needs eventfds.
+    void wake_by(std::shared_ptr<base::kernel_bell> bell) noexcept { bell_ = std::move(bell); }
     /// What becomes readable when the port itself has something.
     [[nodiscard]] virtual int port_fd() const noexcept = 0;
 
@@ -73,7 +77,8 @@ protected:
         return {};
     }
     [[gnu::cold]] void wake(unsigned vector) noexcept {
-        base::eventfd_signal(irq_fd(vector));
+        if (bell_) bell_->signal(irq_fd(vector));
+        else base::eventfd_signal(irq_fd(vector));
         ++wakes_out_;
     }
     // Nobody reads these descriptors, so that their counts are the sums; a read would take a wake-up from the loop.
@@ -86,6 +91,7 @@ protected:
 
 private:
     std::vector<base::unique_fd> kicks_, irqs_;
+    std::shared_ptr<base::kernel_bell> bell_;
     unsigned first_vector_ = 0;
 };
 

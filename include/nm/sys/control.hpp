@@ -134,7 +134,7 @@ struct port_wish {
     std::uint32_t tx_rings = 0, rx_rings = 0, tx_slots = 0, rx_slots = 0, extra_bufs = 0;
     std::uint32_t vnet_hdr = 0;  ///< bytes
     std::uint32_t exclusive = 0;
-    std::uint32_t reserved = 0;
+    std::uint32_t eventfds = 0;  ///< 1: irqs are to be eventfds, for KVM; they cost more
 };
 struct port_words {
     std::uint64_t size = 0;     ///< bytes of the memory
@@ -147,7 +147,7 @@ struct port_grant {
     base::unique_fd memory;   ///< sealed; to be mapped by base::map_sealed(memory, words.size)
     port_words words;
     std::vector<base::unique_fd> kicks;  ///< per vector, an eventfd that wakes the host
-    std::vector<base::unique_fd> irqs;   ///< per vector, a pipe that the host signals (base/pipe_wakes.hpp: to be reopened)
+    std::vector<base::unique_fd> irqs;   ///< per vector, a pipe that the host signals (to be reopened: base/pipe_wakes.hpp), or an eventfd
 };
 /// Opens a port by the host of `rendezvous` ("vale1" for "vale1:a").
 [[nodiscard]] result<port_grant> open_at_host(std::string_view rendezvous, std::string_view port, const port_wish& wish = {},
