@@ -179,6 +179,23 @@ is_conserved() {
     done
 }
 
+@test "a port whose host dies is told, after the books" {
+    needs_namespaces
+    [ -x "$NM_BIN/nm-host" ] || skip "no nm-host"
+    in_ns w timeout 20 "$tool" --json -i vale83:a -n pta >out 2>err 3>&- &
+    local i
+    for i in $(seq 100); do
+        grep -q ' joined$' err && break
+        sleep 0.05
+    done
+    ip netns pids ${ns}w | xargs -r ps -o pid=,args= -p | awk '/nm-host.* vale83/ { print $1 }' | xargs kill -9
+    status=0
+    wait $! || status=$?
+    [ "$status" -eq 1 ]
+    grep -q "its host has gone" err
+    json out 'd["conserved"]'
+}
+
 @test "over a pipe, which has no header, checksums and segments are made here" {
     needs_namespaces
     join netmap:p{1 netmap:p}1

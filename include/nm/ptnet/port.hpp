@@ -59,6 +59,8 @@ struct ptnet_state : port_state<ptnet::guest_tx, ptnet::guest_rx> {
         if (!alive) base::eventfd_signal(wake_fd(0));
         for (index_t i = v.rx_first; i != rx_end; ++i) arm(rx[i], layout.tx_rings + i, alive, [&] { return rx[i].backend().ready(rx[i].truth().hwtail); });
         for (index_t i = v.tx_first; i != tx_end; ++i) arm(tx[i], i, alive, [&] { return tx[i].backend().freed(); });
+        for (index_t i = rx_end; i != v.rx_first + v.rx_count; ++i) hush(rx[i], layout.tx_rings + i);
+        for (index_t i = tx_end; i != v.tx_first + v.tx_count; ++i) hush(tx[i], i);
     }
 
     // Lets the kernel say which vectors woke it.
@@ -91,6 +93,16 @@ private:
         } else if (now) {
             base::eventfd_signal(wake_fd(1 + ring));
         }
+    }
+    // A wake-up that the host sent when the ring had been seen to already, and that nobody waits for now, would end every sleep.
+    template <class Ring>
+    void hush(Ring& r, index_t ring) noexcept {
+        if (r.backend().armed) return;  // somebody does
+        if (!timers.empty()) {
+            const itimerspec never{};
+            ::timerfd_settime(wake_fd(1 + ring), 0, &never, nullptr);
+        }
+        base::eventfd_clear(wake_fd(1 + ring));
     }
     [[nodiscard]] bool gather(base::unique_fd& into, index_t first, index_t n) noexcept {
         if (!into) {
