@@ -41,7 +41,7 @@ public:
             const auto e = server_->poll();
             if (!e) break;
             using kind = nm::sys::ivshmem_event::kind;
-            tool::print_err(fmt::format("{}: process {} has {}\n", path_, e->pid, e->what == kind::joined ? "connected" : "gone"));
+            if (may_say_more()) tool::print_err(fmt::format("{}: process {} has {}\n", path_, e->pid, e->what == kind::joined ? "connected" : "gone"));
             if (e->what == kind::left) left();
         }
     }
@@ -95,6 +95,12 @@ protected:
     void set_nvdimm_bytes(std::size_t n) noexcept { nvdimm_bytes_ = n; }
 
 private:
+    /// Ten lines a second, whatever those who connect do.
+    [[nodiscard]] bool may_say_more() noexcept {
+        const auto second = nm::system_clock::now_ns() / 1'000'000'000;
+        if (std::exchange(second_, second) != second) lines_ = 0;
+        return ++lines_ <= 10;
+    }
     static void add(nm::sys::ivshmem_counters& to, const nm::sys::ivshmem_counters& c) noexcept {
         to.joined += c.joined;
         to.left += c.left;
@@ -106,6 +112,8 @@ private:
     guest_settings settings_;
     std::string path_;
     std::size_t bytes_ = 0, vectors_ = 0, nvdimm_bytes_ = 0;
+    std::uint64_t second_ = 0;
+    unsigned lines_ = 0;
     std::optional<nm::sys::ivshmem_server> server_;
     nm::sys::ivshmem_counters before_;
 };

@@ -2,6 +2,7 @@
 // needs: fmt
 // ptnet-host -s vm1.sock -i vale0:a: passes ports through to virtual machines of an unmodified QEMU, and says with which options to
 // start it. One thread drives the ports (or as many as are asked for), another sees to who connects.
+#include <algorithm>
 #include <poll.h>
 #include <stop_token>
 
@@ -62,6 +63,43 @@ void echo(P& port, const tool::run& run) {
     }
 }
 
+/// A guest has one end of a pipe, and other programs have the other: theirs is between processes, the guest's is not, and this is where
+/// the two meet, at the price of a copy.
+struct relay {
+    nm::pipe inside;
+    nm::shared_pipe outside;
+
+    void run(const tool::run& run) {
+        tool::idle rest;
+        for (bool full = false; !run.stopped();) {
+            if (nm::forward(inside, outside, 256) + nm::forward(outside, inside, 256) != 0) {
+                rest.busy();
+                full = false;
+            } else if (full) {
+                tool::idle::nap();  // there is something, and no room for it
+                full = false;
+            } else if (rest.should_sleep()) {
+                for (const auto e : nm::wait_any(tool::nap_limit, nm::watch{inside, nm::events::rx}, nm::watch{outside, nm::events::rx})) full |= nm::any(e);
+            }
+        }
+    }
+};
+
+/// The pipes whose other end is for other programs; what an echo has is not.
+[[nodiscard]] std::vector<relay> relays(nm::context& ctx, nm::context& outside, const settings& s) {
+    std::vector<relay> all;
+    for (const auto& g : s.guests)
+        for (const auto& name : g.ports) {
+            const auto spec = tool::spec_of(name);
+            if (!nm::shared_pipe::matches(spec)) continue;
+            std::string other = "netmap:" + spec.name + (spec.pipe_slave ? "{" : "}") + spec.pipe_id;
+            if (spec.name.find(':') != std::string::npos) other.erase(0, 7);  // a switch port's
+            if (std::count(s.echoes.begin(), s.echoes.end(), other) == 0)
+                all.push_back({nm::open<nm::pipe>(ctx, other), nm::open<nm::shared_pipe>(outside, name)});
+        }
+    return all;
+}
+
 void tend(std::vector<std::unique_ptr<guest>>& guests, const tool::run& run, std::stop_source& end) {
     while (!run.stopped()) {
         std::vector<pollfd> fds;
@@ -102,12 +140,15 @@ int serve(const settings& s) {
     std::vector<ports::variant> echoes;
     for (const auto& name : s.echoes)
         echoes.push_back(s.own_switches || !is_switch_port(name) ? nm::open<ports>(ctx, name) : ports::variant(nm::open<nm::process_port>(ctx, name)));
+    nm::context outside;
+    auto between = relays(ctx, outside, s);
     for (std::size_t i = 0; i < guests.size(); ++i) tool::print_err(guests[i]->instructions(i + 1));
 
     std::stop_source end;
     for (auto& l : loops) run.start([&l, &end] { l->run(end.get_token()); });
     run.start([&] { tend(guests, run, end); });
     for (auto& e : echoes) run.start([&e, &run] { std::visit([&run](auto& p) { echo(p, run); }, e); });
+    for (auto& r : between) run.start([&r, &run] { r.run(run); });
     constexpr std::uint64_t day = 86'400'000'000'000;
     run.watch(s.report_ms != 0 ? s.report_ms * std::uint64_t{1'000'000} : day, static_cast<std::uint64_t>(s.seconds * 1e9),
               [&] { if (s.report_ms != 0) report(guests); });
