@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from harness import guest, ovs, report, rows, settings  # noqa: E402
+from harness import boundary, guest, ovs, report, rows, settings  # noqa: E402
 from harness.evaluate import Sample, evaluate  # noqa: E402
 
 KEYS = ["work", "peer", "placement", "nm", "peer_rate", "ratio", "samples", "target", "met"]
@@ -85,7 +85,7 @@ class Rows(unittest.TestCase):
 
     def test_work_names_begin_as_the_rows_are_called(self):
         kinds = {r.work.split()[0] for w in rows.all_works() for r in w.rows}
-        self.assertEqual(kinds, {"channel", "process", "switch", "kernel", "vfio", "fused", "header"})
+        self.assertEqual(kinds, {"channel", "process", "switch", "kernel", "vfio", "guest", "fused", "header"})
 
 
 class Switch(unittest.TestCase):
@@ -203,6 +203,34 @@ class Guest(unittest.TestCase):
         self.assertEqual((samples_, why), ([], {"": "skipped: not there: qemu"}))
         self.assertIsNone(evaluate(work.rows[0], samples_)[0]["met"])
         self.assertEqual(guest.Boot.why(2, "vm.nics: INFRASTRUCTURE FAILURE: no\n-- the console\nx"), "vm.nics: INFRASTRUCTURE FAILURE: no")
+
+
+class Boundary(unittest.TestCase):
+    def works(self):
+        return [w for w in rows.all_works() if w.setting == "boundary"]
+
+    def test_larger_batches_have_the_target(self):
+        found = {w.name: w.rows[0].targets for w in self.works() if "batch" in w.name}
+        self.assertEqual(found, {f"guest {way} host, batch {n}": {"one-cpu": None if n == 1 else 20.0} for way in ("to", "from") for n in (1, 32, 256)})
+
+    def test_one_guest_has_both_ways_to_the_host(self):
+        text, turns = boundary.scenario(self.works(), 2, 0.2)
+        self.assertEqual([line for line in text.splitlines() if line.startswith("#: tools")], ["#: tools bench-ptnet bench-packet-nic nm-host"])
+        self.assertEqual(text.count("\nsample "), 2 * len(turns))
+        self.assertIn("bench-ptnet --work to-host --a ptnet:0000:00:04.0 --batch 32 --seconds 0.2", text)
+        self.assertIn("bench-packet-nic --work from-host --a $tap --batch 256 --mode v3 --seconds 0.2", text)
+        self.assertNotIn("{", text.split("sample 0")[1])
+
+    def test_what_a_program_said_is_noted(self):
+        work = self.works()[1]
+        turns = guest.plan([work])
+        text = "\n".join(f'SAMPLE {n} {{"rate": {n + 1}, "note": "said {n}"}}' for n in range(3 * len(turns)))
+        boot = guest.Boot.__new__(guest.Boot)
+        boot.reason, boot.busy, boot.remarks = "", "", guest.remarks("noise\n" + text, turns)
+        boot.rates, boot.reasons = guest.results(text, turns)
+        samples_, why, _ = settings.take(work, type("Where", (), {"boundary_boot": boot})(), 3, say=lambda text: None)
+        self.assertEqual((len(samples_), why), (9, {}))
+        self.assertTrue(work.rows[0].note.startswith("nm: said 10; two processes in the guest: said 14; v3 is the best of"), work.rows[0].note)
 
 
 class Take(unittest.TestCase):

@@ -5,6 +5,7 @@ two on a hub, and one whose frames go nowhere."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -117,6 +118,17 @@ def results(text, turns):
     return {key: dict(value) for key, value in rates.items()}, reasons
 
 
+def remarks(text, turns):
+    """{(work, contestant): what it said of its last sample}"""
+    said = {}
+    for line in text.splitlines():
+        found = re.match(r"SAMPLE (\d+) (\{.*\})$", line)
+        if found and (note := json.loads(found[2]).get("note")):
+            work, contestant, _ = turns[int(found[1]) % len(turns)]
+            said[work.name, contestant.name] = note
+    return said
+
+
 def best(by_way):
     """The rates of the way with the highest median, and a text that names all. One that failed now and then is none."""
     most = max(map(len, by_way.values()))
@@ -129,7 +141,7 @@ def best(by_way):
 class Boot:
     """The samples of one boot, to be had one at a time."""
 
-    def __init__(self, works, rounds, where):
+    def __init__(self, works, rounds, where, scenario=scenario):
         self.reason, self.rates, self.reasons, self.busy = "", {}, {}, ""
         text, turns = scenario(works, rounds, where.seconds)
         samples = rounds * len(turns)
@@ -138,7 +150,8 @@ class Boot:
             path.write_text(text)
             command = [sys.executable, str(RUN), "--bin", str(where.bin), "--out", str(Path(folder, "out")), str(path)]
             # A kernel may have to be fetched first.
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            environment = dict(os.environ, NM_BIN=str(where.bin))
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
             try:
                 said = process.communicate(timeout=900 + 3 * samples)[0]
             except BaseException as error:
@@ -150,6 +163,7 @@ class Boot:
             output = Path(folder, "out", "nics", "output.txt")
             printed = output.read_text(errors="replace") if output.exists() else ""
         self.rates, self.reasons = results(printed, turns)
+        self.remarks = remarks(printed, turns)
         load = os.getloadavg()[0]
         self.busy = f"; the load was {load:.1f}: repeat it when the machine is quiet" if load > BUSY else ""
         if process.returncode != 0 and not self.rates:

@@ -43,7 +43,7 @@ class Work:
     unit: str
     contestants: list
     rows: list
-    setting: str = "plain"  # plain, veth, linux-bridge, bridge, ovs, guest, callgrind, compile
+    setting: str = "plain"  # plain, veth, linux-bridge, bridge, ovs, guest, boundary, callgrind, compile
     rounds: int = 15
     quick: bool = True  # part of a quick run
     options: dict = field(default_factory=dict)
@@ -303,6 +303,66 @@ def vfio_works():
             for what in ("tx", "loop") for batch in (64, 1)]
 
 
+TWO_PROCESSES = "two processes in the guest"
+
+
+def boundary_works():
+    """Between a guest and the host, one boot; then what the guest's loops cost, and a switch that is in a third process."""
+    def between(title, ours, peers, batch):
+        shape = ["--batch", str(batch)]
+        modes = ["mmsg", "v2", "v3"] if batch != 1 else ["send", "v2"]
+        beside = ours == "to-host"  # once is enough
+        return Work(
+            f"guest {title}, batch {batch}", "Mpps",
+            [
+                Contestant("nm", ["bench-ptnet", "--work", ours, "--a", "{ptnet}", *shape], side="ptnet"),
+                Contestant(AF_PACKET, ["bench-packet-nic", "--work", peers, "--a", "{tap}", *shape], side="tap", ways=modes),
+                *[Contestant(TWO_PROCESSES, ["bench-ptnet", "--work", "processes", *shape], side="ptnet")][:beside],
+            ],
+            [Row(AF_PACKET, one(20.0 if batch > 1 else None)), *[Row(TWO_PROCESSES, one(None))][:beside]],
+            setting="boundary", rounds=5, quick=False,
+        )
+
+    def round_trip(title, work):
+        return Work(
+            f"guest round trip, {title}", "us",
+            [
+                Contestant("nm", ["bench-ptnet", "--work", work, "--a", "{ptnet}"], side="ptnet"),
+                Contestant("virtio-net, TAP, AF_PACKET", ["bench-packet-nic", "--work", work, "--a", "{tap}"], side="tap"),
+            ],
+            [Row("virtio-net, TAP, AF_PACKET", one(None), better="less")],
+            setting="boundary", rounds=5, quick=False,
+        )
+
+    def counted(work):
+        return Work(
+            f"guest instructions, {work}", "instr/packet",
+            [Contestant(name, ["bench-boundary", "--work", work, "--mode", mode]) for name, mode in (("nm", "guest"), ("a pipe between two processes", "pipe"))],
+            [Row("a pipe between two processes", one(1.1), better="less", note="callgrind, -march=x86-64-v3, batch 64, filling and reading included")],
+            setting="callgrind", rounds=1,
+        )
+
+    def switch(batch):
+        shape = ["--batch", str(batch)]
+        return Work(
+            f"process switch, three processes, batch {batch}", "Mpps",
+            [
+                Contestant("nm", ["bench-process-switch", *shape]),
+                Contestant("switch in one process", ["bench-switch", "--work", "copy", *shape]),
+            ],
+            [Row("switch in one process", one(None), note="its own: there is no peer for three processes; three of them on two CPUs, which sleep")],
+            rounds=7, quick=False,
+        )
+
+    return [
+        *[between("to host", "to-host", "tx", batch) for batch in (1, 32, 256)],
+        *[between("from host", "from-host", "from-host", batch) for batch in (1, 32, 256)],
+        round_trip("polling", "poll"), round_trip("sleeping", "sleep"),
+        *[counted(work) for work in ("generate", "drain", "forward")],
+        *[switch(batch) for batch in (64, 256)],
+    ]
+
+
 def header_works():
     def work(header, budget):
         return Work(
@@ -316,4 +376,4 @@ def header_works():
 
 
 def all_works():
-    return channel_works() + process_works() + switch_works() + kernel_works() + vfio_works() + fused_works() + header_works()
+    return channel_works() + process_works() + switch_works() + kernel_works() + vfio_works() + boundary_works() + fused_works() + header_works()

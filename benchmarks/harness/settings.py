@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from shutil import which
 
-from . import guest, net, ovs
+from . import boundary, guest, net, ovs
 from .evaluate import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,17 +210,23 @@ class Bridge(Plain):
 class Guest(Plain):
     """In a guest, together with all other works that are: who comes first has it booted, all take what it brought."""
 
-    def __enter__(self):
-        if not hasattr(self.where, "boot"):
+    NAME, SCENARIO = "boot", staticmethod(guest.scenario)
+
+    def booted(self):
+        if not hasattr(self.where, self.NAME):
             for contestant in self.work.contestants:
                 self.program(contestant)
-            works, rounds = zip(*self.where.guest_works)
-            self.where.boot = guest.Boot(works, max(rounds), self.where)
-        if self.where.boot.reason:
-            raise Unavailable(self.where.boot.reason)
+            works, rounds = zip(*((w, n) for w, n in self.where.guest_works if w.setting == self.work.setting))
+            setattr(self.where, self.NAME, guest.Boot(works, max(rounds), self.where, self.SCENARIO))
+        return getattr(self.where, self.NAME)
+
+    def __enter__(self):
+        boot = self.booted()
+        if boot.reason:
+            raise Unavailable(boot.reason)
         self.left = {}
         for contestant in self.work.contestants:
-            rates, note, reason = self.where.boot.take(self.work, contestant)
+            rates, note, reason = boot.take(self.work, contestant)
             self.left[contestant.name] = iter(rates), reason
             for row in self.work.rows:
                 if row.peer == contestant.name:
@@ -232,6 +238,19 @@ class Guest(Plain):
         for rate in rates:
             return Sample(contestant.name, "one-cpu", rate)
         raise Unavailable(reason)
+
+
+class Boundary(Guest):
+    """Between a guest and the host. What nm's program said of its last sample is worth a note."""
+
+    NAME, SCENARIO = "boundary_boot", staticmethod(boundary.scenario)
+
+    def __enter__(self):
+        super().__enter__()
+        said = [f"{c.name}: {text}" for c in self.work.contestants if (text := self.booted().remarks.get((self.work.name, c.name))) and not c.ways]
+        for row in self.work.rows:
+            row.note = "; ".join(filter(None, [*said, row.note]))
+        return self
 
 
 class Callgrind(Plain):
@@ -287,7 +306,7 @@ DROPPED = {
     "moved": "the hypervisor moved the CPUs under them",
     "disturbed": "other programs had part of the CPUs",
 }
-SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "linux-bridge": LinuxBridge, "ovs": OvsDpdk, "guest": Guest, "callgrind": Callgrind, "compile": Compile}
+SETTINGS = {"plain": Plain, "veth": Veth, "bridge": Bridge, "linux-bridge": LinuxBridge, "ovs": OvsDpdk, "guest": Guest, "boundary": Boundary, "callgrind": Callgrind, "compile": Compile}
 
 
 def take(work, where, rounds, deadline=None, say=lambda text: print(text, file=sys.stderr)):

@@ -9,6 +9,10 @@
 // Works:
 //   tx    on --a; the rate is what the interface says it sent
 //   loop  sends on --a and receives on --b; the rate is what arrived
+// Against bench-ptnet-host behind --a, a TAP of the host's:
+//   from-host  it fills; the rate is what arrived
+//   poll       round-trip times of one frame at a time, in microseconds, send() and recv(), nobody sleeps
+//   sleep      the same, and both sleep
 
 #include <cerrno>
 #include <fstream>
@@ -23,7 +27,7 @@
 #include <tuple>
 #include <unistd.h>
 
-#include "nic.hpp"
+#include "boundary.hpp"
 
 namespace {
 
@@ -261,8 +265,64 @@ std::uint64_t sent_by(const std::string& interface) {
     return n;
 }
 
+/// An order to the host's end; it may get lost.
+void tell(int fd, bench::order what, std::uint64_t argument) {
+    std::array<std::byte, bench::frame_bytes> frame{};
+    bench::fill_order(frame.data(), what, argument);
+    (void)send(fd, frame.data(), frame.size(), 0);
+}
+
+template <class Way>
+void from_host(const bench::options& o) {
+    bench::flow flow;
+    typename Way::in in(o.a, flow);
+    bench::flow unused;
+    single::out orders(o.a, unused);
+    const auto receive = [&](unsigned n) -> std::uint64_t {
+        const unsigned got = in(n);
+        if (got == 0) {
+            pollfd p{in.fd, POLLIN, 0};
+            (void)poll(&p, 1, 1);
+        }
+        return got;
+    };
+    for (const double start = bench::now(); flow.received == 0;) {
+        if (bench::now() - start > 5) bench::die("nothing arrives");
+        tell(orders.fd, bench::order::fill, o.batch);
+        for (int tries = 0; tries < 200 && receive(o.batch) == 0; ++tries) {}
+    }
+    const double rate = bench::guest_rate(o, [&] { return receive(o.batch); });
+    for (int i = 0; i < 3; ++i) tell(orders.fd, bench::order::stop, 0);
+    for (const double start = bench::now(); bench::now() - start < 0.2;) (void)receive(256);
+    bench::report_one(o, "AF_PACKET", {rate, false}, o.mode);
+}
+
+void round_trips(const bench::options& o) {
+    bench::flow unused;
+    single::in in(o.a, unused);
+    single::out orders(o.a, unused);
+    const bool sleeps = o.work == "sleep";
+    tell(orders.fd, bench::order::spin, sleeps ? 0 : 1'000'000);
+    bench::histogram h;
+    const auto rate = bench::round_trips(
+        o, h, [&](std::uint64_t i) { tell(orders.fd, bench::order::echo, i); },
+        [&] {
+            for (unsigned tries = 0; tries < (sleeps ? 5U : 1'000'000U); ++tries) {
+                if (sleeps) {
+                    pollfd p{in.fd, POLLIN, 0};
+                    (void)poll(&p, 1, 200);
+                }
+                if (recv(in.fd, in.frame.data(), in.frame.size(), MSG_DONTWAIT) > 0 && bench::order_of(in.frame.data()) == bench::order::echo) return true;
+            }
+            return false;
+        });
+    tell(orders.fd, bench::order::spin, 50);
+    bench::report_one(o, "AF_PACKET", rate, h.text());
+}
+
 template <class Way>
 void run(const bench::options& o) {
+    if (o.work == "from-host") return from_host<Way>(o);
     bench::flow flow;
     typename Way::out out(o.a, flow);
     bench::measured rate;
@@ -295,7 +355,11 @@ void run(const bench::options& o) {
 
 int main(int argc, char** argv) {
     const auto o = bench::parse(argc, argv);
-    if (o.work != "loop" && o.work != "tx") bench::die("--work loop or tx", 2);
+    if (o.work == "poll" || o.work == "sleep") {
+        round_trips(o);
+        return 0;
+    }
+    if (o.work != "loop" && o.work != "tx" && o.work != "from-host") bench::die("--work loop, tx, from-host, poll or sleep", 2);
     if (o.mode == "send") run<single>(o);
     else if (o.mode == "mmsg") run<many>(o);
     else if (o.mode == "v2") run<v2>(o);
