@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <optional>
 #include <poll.h>
+#include <sstream>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -117,7 +118,7 @@ private:
 /// The peer's: sendmmsg and recvmmsg. What it fills is bounded by what the TAP's queue holds, so that nothing is thrown away there.
 class by_tap {
 public:
-    explicit by_tap(const std::string& interface) : dropped_(statistic(interface, "tx_dropped")), sent_(statistic(interface, "tx_packets")) {
+    explicit by_tap(const std::string& interface) : interface_(interface) {
         fd_ = ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
         int one = 1, bytes = 8 << 20;
         (void)::setsockopt(fd_, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one);
@@ -162,20 +163,24 @@ public:
 private:
     static constexpr unsigned most = 256, under_way = 500;  // a TAP's queue holds 1000
 
-    struct statistic {
-        statistic(const std::string& interface, const char* name) : path("/sys/class/net/" + interface + "/statistics/" + name) {}
-        [[nodiscard]] std::uint64_t now() const {
-            std::uint64_t n = 0;
-            std::ifstream(path) >> n;
-            return n;
+    /// Frames that the TAP's other end has taken, or that were thrown away. (What /sys shows may be another namespace's.)
+    [[nodiscard]] std::uint64_t passed() const {
+        std::ifstream file("/proc/thread-self/net/dev");
+        for (std::string line; std::getline(file, line);) {
+            const auto colon = line.find(':');
+            if (colon == std::string::npos || line.substr(line.find_first_not_of(' '), colon - line.find_first_not_of(' ')) != interface_) continue;
+            std::istringstream words(line.substr(colon + 1));
+            std::array<std::uint64_t, 12> n{};
+            for (auto& w : n) words >> w;
+            return n[9] + n[11];
         }
-        std::string path;
-    };
+        return 0;
+    }
 
     bool fill() {
-        const std::uint64_t passed = sent_.now() + dropped_.now();
-        if (filled_ == 0) base_ = passed;
-        const std::uint64_t waiting = filled_ - std::min(filled_, passed - base_);
+        if (filled_ == 0) base_ = passed();
+        if (filled_ - gone_ + side_.fill_batch > under_way) gone_ = std::min(filled_, passed() - base_);
+        const std::uint64_t waiting = filled_ - gone_;
         if (waiting >= under_way) return false;
         const unsigned n = std::min<unsigned>({side_.fill_batch, most, under_way - static_cast<unsigned>(waiting)});
         for (unsigned i = 0; i < n; ++i) {
@@ -187,9 +192,9 @@ private:
         return sent > 0;
     }
 
-    statistic dropped_, sent_;
+    std::string interface_;
     int fd_ = -1;
-    std::uint64_t filled_ = 0, base_ = 0;
+    std::uint64_t filled_ = 0, gone_ = 0, base_ = 0;
     std::array<std::array<std::byte, 2048>, most> frames_{};
     std::array<iovec, most> parts_{};
     std::array<mmsghdr, most> headers_{};

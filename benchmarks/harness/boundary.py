@@ -12,8 +12,9 @@ HEAD = f"""# SPDX-License-Identifier: BSD-2-Clause
 #: timeout {{seconds}}
 #: tools {{programs}}
 #: qemu -chardev socket,path=vm.sock,id=nm1 -device ivshmem-doorbell,chardev=nm1,vectors=3,addr=4
-#: qemu -netdev tap,id=t,ifname=nmtap,script=no,downscript=no -device virtio-net-pci,netdev=t,addr=5,mac=02:00:00:00:00:05
+#: qemu -netdev tap,id=t,ifname=nmtap,script=no,downscript=no -device virtio-net-pci,netdev=t,addr=5,mac=02:00:00:00:00:02
 """
+# The frames are for that address; a NIC that is not promiscuous throws others away.
 NAMES = {"ptnet": f"ptnet:{PTNET}", "tap": "$tap"}
 
 
