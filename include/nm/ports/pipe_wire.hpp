@@ -30,19 +30,20 @@ struct wire_rx : link_rx<N, checked_peer> {
     static constexpr std::uint16_t replaced = 0x8000;
 
     [[gnu::always_inline]] void get(index_t i, slot& s) const noexcept {
-        slot there = load_slot(wire[i]);
-        if (there.len == 0 && (there.flags & replaced) != 0) [[unlikely]]
-            there = {static_cast<std::uint32_t>(there.ptr), 0, 0, 0};
-        const auto flags = static_cast<std::uint16_t>((there.flags & ~ns_buf_changed) | (there.buf_idx != s.buf_idx ? ns_buf_changed : 0));
-        s = {there.buf_idx, there.len, flags, there.ptr};
+        s = load_slot(wire[i]);
+        if (s.len == 0 && (s.flags & replaced) != 0) [[unlikely]]
+            s = {static_cast<std::uint32_t>(s.ptr), 0, ns_buf_changed, 0};
     }
     /// The buffer of every slot that goes back is said, also if it is the one that came: whoever opens the other end next has no
     /// other place to know it from.
     [[gnu::always_inline]] void give(index_t i, slot& s) noexcept {
-        const std::uint32_t came = load_once(wire[i].buf_idx);
-        const std::uint32_t back = s.buf_idx < 2 ? came : s.buf_idx;
+        std::uint32_t back = s.buf_idx;
+        if ((s.flags & ns_buf_changed) != 0 || s.len == 0) {  // else it is the one that came
+            const std::uint32_t came = load_once(wire[i].buf_idx);
+            if (back < 2) back = came;
+            swapped |= back != came;
+        }
         if (load_once(doubt.given[i]) != back) store_once(doubt.given[i], back);
-        swapped |= back != came;
     }
 };
 static_assert(rx_backend<wire_rx<>> && doubts_peer<wire_rx<>> && doubts_peer<pipe_tx<eventfd_notifier, checked_peer>>);
