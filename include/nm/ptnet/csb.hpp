@@ -141,6 +141,9 @@ public:
         return bell_.due(Memory::load(in_->appl_need_kick));
     }
 
+    /// Slots were taken, and there are none to hand over: nobody sleeps for that.
+    [[gnu::always_inline]] void acknowledge(index_t hwcur) noexcept { Memory::store(out_->hwcur, hwcur); }
+
     /// From here on the user rings when it publishes. Look again (read()) before sleeping.
     void arm() noexcept {
         Memory::store(out_->kern_need_kick, bell_.wish());

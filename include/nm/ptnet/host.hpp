@@ -174,7 +174,8 @@ private:
     bool answer(index_t i, const kring& before) noexcept {
         const kring& now = base_of(i).truth();
         if (now.hwcur == before.hwcur && now.hwtail == before.hwtail) return false;
-        if (rings_[i].csb.publish(now.hwcur, now.hwtail)) wake(1 + i);
+        if (now.hwtail == before.hwtail) rings_[i].csb.acknowledge(now.hwcur);
+        else if (rings_[i].csb.publish(now.hwcur, now.hwtail)) wake(1 + i);
         return true;
     }
     [[nodiscard]] bool visit_tx(index_t i) noexcept {
