@@ -300,7 +300,7 @@ TEST(ptnet, a_hostile_guest_disturbs_nobody) {
     EXPECT_GT(got, sent / 2) << sent;
     stop = true;
     attack.join();
-    EXPECT_GT(s->stats().tx.reinits + s->stats().tx.dropped() + s->stats().tx.frames, 0U);
+    EXPECT_GT(done.load(), 10'000U) << "the villain hardly ran";
 }
 
 // Geometry that no host of nm's would show: refused, with a sentence, and nothing is touched.
