@@ -49,6 +49,7 @@ public:
         return true;
     }
     void disarm() noexcept override {}
+    [[nodiscard]] bool minds_port() const noexcept override { return !lost(); }
     [[nodiscard]] nm::ptnet::service_stats stats() noexcept override { return {}; }
     [[nodiscard]] nm::result<void> status() override {
         const std::lock_guard guard(mutex_);

@@ -121,6 +121,7 @@ public:
         if (!std::exchange(armed_, false)) return;
         for (auto& r : rings_) r.csb.disarm();
     }
+    [[nodiscard]] bool minds_port() const noexcept override { return running_; }
 
     [[nodiscard]] service_stats stats() noexcept override {
         service_stats s;

@@ -54,6 +54,8 @@ public:
     /// From here on whoever has work for it signals a descriptor. False: there is some already.
     [[nodiscard]] virtual bool arm() noexcept = 0;
     virtual void disarm() noexcept = 0;
+    /// Whether port_fd() is to wake whoever sleeps. Not of a port that nobody uses, or that is lost: what it says would stay said.
+    [[nodiscard]] virtual bool minds_port() const noexcept = 0;
     [[nodiscard]] virtual service_stats stats() noexcept = 0;
     /// Why the port can do no more, if so.
     [[nodiscard]] virtual result<void> status() = 0;

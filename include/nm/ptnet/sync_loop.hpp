@@ -49,7 +49,6 @@ public:
                 unwatch(*s);
                 return fail(why, s->name() + ": cannot wait for its kicks: " + base::errno_text(why));
             }
-        (void)watch(s->port_fd(), EPOLLIN);  // one that cannot be slept on is looked at when others wake the loop
         services_.push_back({std::move(s), false});
         return {};
     }
@@ -109,7 +108,7 @@ private:
 
     struct entry {
         std::shared_ptr<service> what;
-        bool lost;  ///< its port can do no more
+        bool watched;  ///< its port wakes this thread
     };
     /// The lock of who changes the list: the loop lets him in after its pass.
     struct turn {
@@ -135,21 +134,30 @@ private:
     // All of them say that there is nothing to do.
     [[nodiscard]] bool arm() noexcept {
         bool quiet = true;
-        for (auto& e : services_) quiet &= e.what->arm();
+        for (auto& e : services_) {
+            quiet &= e.what->arm();
+            heed(e);
+        }
         return quiet;
+    }
+    // One that cannot be slept on is looked at when others wake the loop.
+    void heed(entry& e) noexcept {
+        const bool wanted = e.what->minds_port();
+        if (std::exchange(e.watched, wanted) == wanted) return;
+        if (wanted) (void)watch(e.what->port_fd(), EPOLLIN);
+        else ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, e.what->port_fd(), nullptr);
     }
     void sleep() noexcept {
         std::array<epoll_event, 32> found{};
         (void)::epoll_wait(epoll_.get(), found.data(), static_cast<int>(found.size()), -1);
         base::eventfd_clear(wake_.get());
     }
-    // Woken, and there was nothing to do: by a port that can do no more, for instance. One that has gone is not waited for any more.
+    // Ports that can do no more: they wake this thread by it, when it sleeps. One that has gone is not waited for any more.
     void look_for_lost() noexcept {
         for (auto& e : services_) {
-            if (e.lost || e.what->status()) continue;
-            e.lost = true;
-            ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, e.what->port_fd(), nullptr);
+            if (!e.what->minds_port() || e.what->status()) continue;
             e.what->lose();
+            heed(e);
         }
     }
     [[nodiscard]] bool watch(int fd, std::uint32_t events) noexcept {

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What a guest, or a port that goes, may do to who serves it, step by step.
+#include "support/ptnet_rig.hpp"
+
+namespace {
+
+using namespace nm::test;
+using nm::events;
+using nm::index_t;
+using namespace std::chrono_literals;
+
+// The port was armed for the guest: the next frame makes its descriptor readable, and nobody is there to take the frame.
+TEST(ptnet_attack, a_guest_that_leaves_does_not_keep_its_host_awake) {
+    ptnet_rig rig;
+    auto peer = nm::open<nm::vale_port>(rig.ctx, "vale0:b");
+    const auto s = rig.serve("vale0:a");
+    for (int round = 0; round < 3; ++round) {
+        {
+            auto guest = nm::value_or_throw(rig.try_attach(rig.link(*s)));
+            std::this_thread::sleep_for(20ms);  // now the host sleeps
+        }
+        std::this_thread::sleep_for(20ms);
+        nm::generate(peer, 1, [](nm::frame& f) noexcept {
+            std::memset(f.data(), 0xff, 60);
+            f.data()[6] = 2;
+            f.resize(60);
+        });
+        std::this_thread::sleep_for(10ms);
+        const auto before = rig.loop().sleeps();
+        std::this_thread::sleep_for(50ms);
+        EXPECT_LE(rig.loop().sleeps() - before, 1U);
+    }
+    auto next = nm::value_or_throw(rig.try_attach(rig.link(*s)));
+    EXPECT_EQ(nm::wait(next, events::rx, 2000ms), events::rx);
+    EXPECT_EQ(next.rx().space(), 3U);  // they have waited for somebody to come
+}
+
+}  // namespace
