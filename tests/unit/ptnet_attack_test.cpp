@@ -35,4 +35,16 @@ TEST(ptnet_attack, a_guest_that_leaves_does_not_keep_its_host_awake) {
     EXPECT_EQ(next.rx().space(), 3U);  // they have waited for somebody to come
 }
 
+// A pipe outlives one end's being served: whoever opens that end next has its rings, and no memory of who served it.
+TEST(ptnet_attack, an_end_that_is_served_no_more_can_be_opened_here) {
+    ptnet_rig rig(false);
+    auto s = rig.serve("netmap:p{1");
+    auto near = nm::open<nm::pipe>(rig.ctx, "netmap:p}1");
+    rig.loop().remove(*s);
+    s.reset();
+    auto far = nm::open<nm::pipe>(rig.ctx, "netmap:p{1");
+    pass_numbered(far, near, 100);
+    pass_numbered(near, far, 100);
+}
+
 }  // namespace

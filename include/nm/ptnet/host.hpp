@@ -35,6 +35,8 @@ public:
     served(P port, host_memory::place place) : port_(std::move(port)), place_(std::move(place)) {}
     ~served() override {
         lose();
+        // Others may have the port open, or open it next: its rings go on with their own headers.
+        for (index_t i = 0; i < rings_.size(); ++i) base_of(i).use_header(rings_[i].header);
     }
 
     /// Lays out what the guest needs to know. Once.
@@ -60,6 +62,7 @@ public:
         for (index_t i = 0; i < n; ++i) {
             ring_base& b = i < tx_rings ? static_cast<ring_base&>(port_.tx(i)) : port_.rx(i - tx_rings);
             r.ring_offset[i] = static_cast<std::uint32_t>(reinterpret_cast<std::byte*>(&b.shared()) - m.base());
+            rings_[i].header = &b.shared();
             b.use_header(&headers_[i]);
             rings_[i].csb = {to_host + i, to_guest + i};
             rings_[i].csb.reset(b.truth().hwcur, b.truth().hwtail);
@@ -151,6 +154,7 @@ private:
 
     struct served_ring {
         csb_server<> csb;
+        ring* header = nullptr;         // in the memory that is shared
         csb_indexes refused{~0U, ~0U};  // head and cur that made no sense: not looked at again until they change
     };
 
