@@ -47,4 +47,17 @@ TEST(ptnet_attack, an_end_that_is_served_no_more_can_be_opened_here) {
     pass_numbered(near, far, 100);
 }
 
+TEST(ptnet_attack, a_port_that_has_gone_is_not_given_to_the_next_guest) {
+    ptnet_rig rig;
+    auto sw = nm::value_or_throw(nm::vale::vale_switch<>::create(rig.ctx, "vale0"));
+    const auto s = rig.serve("vale0:a");
+    auto guest = nm::value_or_throw(rig.try_attach(rig.link(*s)));
+    EXPECT_TRUE(sw.detach("a"));
+    EXPECT_EQ(nm::wait(guest, events::rx, 2000ms), events::error);
+    guest.close();
+    const auto again = rig.try_attach(rig.link(*s));
+    ASSERT_FALSE(again);
+    EXPECT_NE(again.error().text.find("taken the port away"), std::string::npos) << again.error().text;
+}
+
 }  // namespace

@@ -217,7 +217,9 @@ private:
         answered_ = word;
         stop();
         auto status = port_status::idle;
-        if (static_cast<port_control>(word & 0xffU) == port_control::create) status = create(r) ? port_status::running : port_status::refused;
+        if (static_cast<port_control>(word & 0xffU) == port_control::create)
+            status = !port_.status() ? port_status::gone : create(r) ? port_status::running : port_status::refused;
+        if (status == port_status::running) set(r.link, 1);
         set(r.status, static_cast<std::uint32_t>(status));
         __atomic_store_n(&r.answered, word, __ATOMIC_RELEASE);
         wake(0);
