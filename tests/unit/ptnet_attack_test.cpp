@@ -60,4 +60,40 @@ TEST(ptnet_attack, a_port_that_has_gone_is_not_given_to_the_next_guest) {
     EXPECT_NE(again.error().text.find("taken the port away"), std::string::npos) << again.error().text;
 }
 
+/// Has as much to do, or is as dead, as one says.
+class puppet final : public nm::ptnet::service {
+public:
+    bool busy = false, dead = false;
+    std::atomic<bool> lost = false;
+
+    [[nodiscard]] const nm::port_info& info() const noexcept override { return info_; }
+    [[nodiscard]] int port_fd() const noexcept override { return -1; }
+    bool visit() noexcept override { return busy; }
+    [[nodiscard]] bool arm() noexcept override { return true; }
+    void disarm() noexcept override {}
+    [[nodiscard]] bool minds_port() const noexcept override { return !lost; }
+    [[nodiscard]] nm::ptnet::service_stats stats() noexcept override { return {}; }
+    [[nodiscard]] nm::result<void> status() override {
+        if (!dead) return {};
+        return nm::fail(ENOLINK, "gone");
+    }
+    void stop() noexcept override {}
+    void lose() noexcept override { lost = true; }
+
+private:
+    nm::port_info info_;
+};
+
+TEST(ptnet_attack, one_who_always_has_work_does_not_hide_that_another_has_gone) {
+    ptnet_rig rig;
+    const auto noise = std::make_shared<puppet>(), victim = std::make_shared<puppet>();
+    noise->busy = true;
+    victim->dead = true;
+    ASSERT_TRUE(rig.loop().add(noise));
+    ASSERT_TRUE(rig.loop().add(victim));
+    for (int i = 0; i < 200 && !victim->lost; ++i) std::this_thread::sleep_for(10ms);
+    EXPECT_TRUE(victim->lost);
+    EXPECT_FALSE(noise->lost);
+}
+
 }  // namespace

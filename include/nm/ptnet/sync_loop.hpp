@@ -76,14 +76,17 @@ public:
     /// Until `stop` is asked for.
     void run(const std::stop_token& stop) {
         const std::stop_callback end(stop, [this] { base::eventfd_signal(wake_.get()); });
-        std::uint64_t busy_until = 0;
+        std::uint64_t busy_until = 0, look_again = 0;
         bool woken = false;
         while (!stop.stop_requested()) {
             while (waiting_.load(std::memory_order_relaxed) != 0) ::sched_yield();
             std::unique_lock guard(mutex_);
             const bool worked = pass();
-            if (std::exchange(woken, false) && !worked) look_for_lost();
             const std::uint64_t now = system_clock::now_ns();
+            if ((std::exchange(woken, false) && !worked) || now >= look_again) {
+                look_for_lost();
+                look_again = now + 100'000'000;  // also while others have work without end
+            }
             if (worked) busy_until = now + static_cast<std::uint64_t>(options_.spin.count()) * 1000;
             if (now < busy_until) {
                 guard.unlock();
