@@ -96,4 +96,35 @@ TEST(ptnet_attack, one_who_always_has_work_does_not_hide_that_another_has_gone) 
     EXPECT_FALSE(noise->lost);
 }
 
+// Head was refused with one cur, and comes again with another, between the host's last visit and its sleep.
+TEST(ptnet_attack, what_was_refused_once_is_looked_at_again_when_it_makes_sense) {
+    ptnet_rig rig(false);
+    const auto s = rig.serve("vale0:a", [] {
+        nm::open_options o;
+        o.tx_slots = 16;
+        return o;
+    }());
+    auto& r = rig.memory->directory().port[0];
+    auto* said = reinterpret_cast<nm::ptnet::csb_atok<>*>(rig.memory->base() + r.region_offset + r.csb_gh_offset);
+    r.control = 0x101;
+    rig.settle();
+    ASSERT_EQ(r.answered, 0x101U);
+    said->cur = 3;
+    said->head = 5;
+    rig.settle();
+    EXPECT_EQ(s->stats().bad_indexes, 1U);
+    said->cur = 5;
+    EXPECT_FALSE(s->arm());
+    s->disarm();
+    rig.settle();
+    EXPECT_TRUE(s->arm());
+    s->disarm();
+    EXPECT_EQ(s->stats().tx.slots, 5U);
+    // Later the very words that were refused are right.
+    said->cur = 3;
+    said->head = 5;
+    rig.settle();
+    EXPECT_EQ(s->stats().bad_indexes, 1U);
+}
+
 }  // namespace

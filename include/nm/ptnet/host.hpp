@@ -163,15 +163,14 @@ private:
     }
     [[nodiscard]] static bool said_something(const served_ring& r, const ring_base& b) noexcept {
         const csb_indexes said = r.csb.read();
-        return said.first != b.truth().hwcur && said.first != r.refused.first;
+        return said.first != b.truth().hwcur && (said.first != r.refused.first || said.second != r.refused.second);
     }
     /// What the guest says becomes what the ring's user says; false when that is nonsense that has been answered already.
     [[nodiscard]] static bool hear(served_ring& r, ring_base& b, csb_indexes& said) noexcept {
         said = r.csb.read();
         if (said.first == r.refused.first && said.second == r.refused.second) [[unlikely]]
             return false;
-        if (!b.truth().legal(said.first, said.second)) [[unlikely]]
-            r.refused = said;
+        r.refused = b.truth().legal(said.first, said.second) ? csb_indexes{~0U, ~0U} : said;
         b.set_head(said.first);
         if (said.second != said.first) b.set_cur(said.second);
         return true;
