@@ -47,6 +47,7 @@ public:
             b_.cancel(k_.hwcur, chain_.frags);
             c_.drop(cause::bad_chain);
             ++c_.frames;
+            shown_ = k_.hwcur;  // nor do monitors see it, as the beginning of who comes next's first frame
         }
         chain_ = {};
     }

@@ -127,4 +127,34 @@ TEST(ptnet_attack, what_was_refused_once_is_looked_at_again_when_it_makes_sense)
     EXPECT_EQ(s->stats().bad_indexes, 1U);
 }
 
+TEST(ptnet_attack, a_frame_that_died_half_sent_is_not_the_beginning_of_another_one_in_a_monitor) {
+    ptnet_rig rig;
+    const auto s = rig.serve("netmap:p{1");
+    auto near = nm::open<nm::pipe>(rig.ctx, "netmap:p}1");
+    auto eye = nm::open<nm::monitor>(rig.ctx, "netmap:p{1/t");
+    {
+        auto guest = nm::value_or_throw(rig.try_attach(rig.link(*s)));
+        guest.tx().slot().len = 100;
+        guest.tx().slot().flags = nm::ns_morefrag;
+        guest.tx().advance();
+        (void)guest.tx().txsync();
+        // Taken, since a guest publishes whole frames only: by hand.
+        auto& r = rig.memory->directory().port[0];
+        auto* said = reinterpret_cast<nm::ptnet::csb_atok<>*>(rig.memory->base() + r.region_offset + r.csb_gh_offset);
+        nm::ptnet::csb_memory::store(said->cur, 1);
+        nm::ptnet::csb_memory::store_release<nm::ptnet::csb_order::publish_user>(said->head, 1);
+        nm::base::eventfd_signal(s->kick_fd(1));
+        for (int i = 0; i < 200 && s->stats().tx.slots == 0; ++i) std::this_thread::sleep_for(1ms);
+        ASSERT_EQ(s->stats().tx.slots, 1U);
+    }
+    auto next = nm::value_or_throw(rig.try_attach(rig.link(*s)));
+    ASSERT_EQ(nm::generate(next, 1, [](nm::frame& f) noexcept { f.resize(60); }), 1U);
+    ASSERT_EQ(nm::wait(eye, events::rx, 2000ms), events::rx);
+    EXPECT_EQ(eye.rx().space(), 1U);
+    EXPECT_EQ(eye.rx().slot().len, 60);
+    const auto c = s->stats().tx;
+    EXPECT_EQ(c.frames, 2U);
+    EXPECT_EQ(c.dropped(nm::cause::bad_chain), 1U);
+}
+
 }  // namespace
