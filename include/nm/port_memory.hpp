@@ -119,6 +119,15 @@ public:
         return m;
     }
 
+    /// A netmap_if that another process made and who calls has checked, to be walked by the user; its rings are not known here.
+    [[nodiscard]] static port_memory shown(region_ptr where, interface* nifp) noexcept {
+        port_memory m;
+        m.region_ = std::move(where);
+        m.nifp_ = nifp;
+        m.owned_ = false;
+        return m;
+    }
+
     /// Gives a part its rings, each slot with a buffer; of the port's own rings there may be fewer than were planned.
     [[nodiscard]] result<void> make(const std::string& name, ring_part part, index_t tx_rings, index_t rx_rings) {
         const bool host = part == ring_part::host;

@@ -21,6 +21,11 @@ TEST(ptnet, a_pipe_across_a_boundary_loses_nothing_and_keeps_its_order) {
     auto far = rig.guest("netmap:p{1");
     auto near = nm::open<nm::pipe>(rig.ctx, "netmap:p}1");
     EXPECT_EQ(far.mode(), "ptnet");
+    // netmap's structures are there to be walked.
+    ASSERT_NE(far.nifp(), nullptr);
+    EXPECT_EQ(far.nifp()->tx_ring(0), &far.tx().shared());
+    EXPECT_EQ(far.nifp()->rx_ring(0), &far.rx().shared());
+    EXPECT_EQ(reinterpret_cast<std::byte*>(&far.tx().shared()) + far.tx().shared().buf_ofs, far.region().buf(0));
     EXPECT_NE(far.info().reason.find("p{1"), std::string::npos) << far.info().reason;
     pass_numbered(far, near, 20000);
     pass_numbered(near, far, 20000);

@@ -226,6 +226,7 @@ private:
     [[nodiscard]] static result<void> build(ptnet_state& s) {
         const auto& g = s.layout;
         const nm::region& m = *s.memory;
+        s.rings = port_memory::shown(s.memory, g.nifp);
         s.tx.reserve(g.tx_rings);
         s.rx.reserve(g.rx_rings);
         for (index_t i = 0; i < g.tx_rings + g.rx_rings; ++i) {
