@@ -66,6 +66,7 @@ private:
     void obey(client from, const control_message& m);
     void host_info(client from, const control_message& m, const std::vector<std::string>& words);
     void item(client from, const control_message& m, const std::vector<std::string>& words);
+    [[nodiscard]] bool busy(client from, const control_message& m);
     void attach(client from, const control_message& m, const std::vector<std::string>& words);
     void create(client from, const control_message& m, const std::vector<std::string>& words);
     void detach(client from, const control_message& m, const std::vector<std::string>& words);

@@ -49,6 +49,14 @@ nm::result<void> board::join(nm::result<std::shared_ptr<member>> made, const std
     return {};
 }
 
+/// Devices take their time, and wishes may come faster.
+bool board::busy(client from, const control_message& m) {
+    constexpr std::size_t most_jobs = 64;
+    if (beside_.pending() < most_jobs) return false;
+    refuse(from, m, EAGAIN, name_ + " has many devices to open and close yet; ask again");
+    return true;
+}
+
 /// attach INTERFACE HOST(0|1) TX_SLOTS RX_SLOTS MEMORY
 void board::attach(client from, const control_message& m, const std::vector<std::string>& words) {
     const std::string interface = words[1];
@@ -57,6 +65,7 @@ void board::attach(client from, const control_message& m, const std::vector<std:
     if (words[2] == "1") parts.push_back(interface + "^");
     for (const auto& p : parts)
         if (find(name_ + ":" + p) != members_.end()) return refuse(from, m, EBUSY, name_ + ":" + p + " is attached already");
+    if (busy(from, m)) return;
     const auto o = options(words);
     server_.hold(from, true);
     beside_.start([this, from, request = m.sequence, parts, interface, o]() -> background::after {
@@ -98,6 +107,7 @@ void board::create(client from, const control_message& m, const std::vector<std:
     if (auto own = own_port(name_ + ":" + name); !own) return refuse(from, m, own.error());
     if (const auto s = nm::parse_port(name_ + ":" + name); !s || s->name != name_ + ":" + name || name.starts_with("vale"))
         return refuse(from, m, EINVAL, "\"" + name + "\" is no name for a persistent port: up to 15 letters, digits and '_', and it does not begin with \"vale\"");
+    if (busy(from, m)) return;
     const auto o = options(words);
     std::array<std::uint8_t, 6> mac{};
     std::random_device any;
