@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "nm/clock.hpp"
+#include "nm/interface.hpp"
 #include "nm/ptnet/csb.hpp"
 #include "nm/ptnet/guest.hpp"
 #include "nm/ptnet/regs.hpp"
