@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Drivers over models of their devices: what they write into registers and descriptors, what comes of it, and what a device
 // that lies can do.
+#include "nm/fuse.hpp"
 #include "nm/ports/e1000.hpp"
 #include "nm/ports/ixgbe.hpp"
+#include "nm/ports/monitor.hpp"
 #include "nm/ports/nic.hpp"
 #include "nm/ports/recording_bar.hpp"
 #include "nm/ports/sim_bus.hpp"
@@ -385,6 +387,43 @@ TEST(nic_model_qemu, writes_back_only_what_is_asked_for) {
     unsigned done = 0;
     for (unsigned i = 0; i < 5; ++i) done |= (std::to_integer<unsigned>(nic.rings.data()[16 * i + 12]) & 1U) << i;
     EXPECT_EQ(done, 1U << 4);
+}
+
+// What a NIC sends and receives is there for others to see, as copies and by swapping buffers, and passes all the same.
+TYPED_TEST(nic_model, can_be_watched) {
+    this->left->connect(*this->right);
+    this->left->name = "0000:01:00.0", this->right->name = "0000:02:00.0";
+    using port = nm::nic<typename TypeParam::device, nm::sim_bar>;
+    nm::context ctx;
+    auto one = nm::value_or_throw(port::open_on(ctx, nm::sim_bus(*this->left)));
+    auto two = nm::value_or_throw(port::open_on(ctx, nm::sim_bus(*this->right)));
+    auto sent = nm::open<nm::monitor>(ctx, "netmap:0000:01:00.0/t");
+    auto received = nm::open<nm::monitor>(ctx, "netmap:0000:02:00.0/r");
+    auto swapped = nm::open<nm::monitor>(ctx, "netmap:0000:02:00.0/zr");
+    std::uint32_t next = 0, of_sent = 0, of_received = 0, of_swapped = 0, arrived = 0;
+    const auto in_order = [](auto& from, std::uint32_t& expected) {
+        nm::drain(from, 1000, [&expected](nm::frame& f) noexcept {
+            EXPECT_EQ(number_of({reinterpret_cast<const std::byte*>(f.data()), f.size()}), expected);
+            ++expected;
+        });
+    };
+    for (int round = 0; round < 200; ++round) {
+        nm::generate(one, 5, [&next](nm::frame& f) noexcept {
+            const auto bytes = numbered(next++);
+            std::memcpy(f.data(), bytes.data(), bytes.size());
+            f.resize(static_cast<std::uint16_t>(bytes.size()));
+        });
+        in_order(two, arrived);
+        in_order(sent, of_sent);
+        in_order(received, of_received);
+        in_order(swapped, of_swapped);
+    }
+    for (int i = 0; i < 3; ++i) in_order(two, arrived), in_order(swapped, of_swapped), in_order(received, of_received);
+    EXPECT_EQ(next, 1000U);
+    EXPECT_EQ(arrived, 1000U);
+    EXPECT_EQ(of_sent, 1000U);
+    EXPECT_EQ(of_received, 1000U);
+    EXPECT_EQ(of_swapped, 1000U);
 }
 
 // As a port: whatever is not special to a NIC is tested elsewhere.
