@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // needs: fmt
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
@@ -14,12 +15,20 @@ namespace {
 
 using namespace bridge;
 
+/// A pipe's memory is another program's too.
+[[nodiscard]] bool is_pipe(const std::string& name) { return tool::spec_of(name).kind == nm::port_kind::pipe; }
+[[nodiscard]] nm::context_options memory_of(const settings& s) {
+    nm::context_options o;
+    if (std::any_of(s.ports.begin(), s.ports.end(), is_pipe)) o.where = nm::backing::memfd;
+    return o;
+}
+
 /// The run comes last: it ends the forwarding thread before anything that it uses goes.
 struct job {
     explicit job(settings settled) : s(std::move(settled)) {}
 
     settings s;
-    nm::context ctx;
+    nm::context ctx{memory_of(s)};
     std::vector<tool::any_port> ports;
     std::vector<std::optional<nm::sys::link_counters>> kernel;  ///< as they were when the ports were opened
     std::unique_ptr<tool::peer> feeder, drain;
@@ -43,6 +52,8 @@ struct job {
     return o;
 }
 
+/// Driven by another process, or the host of this machine, in memory of theirs.
+[[nodiscard]] bool is_served(const nm::port_spec& s) { return s.kind == nm::port_kind::vale || s.kind == nm::port_kind::ptnet; }
 [[nodiscard]] bool is_pci(const std::string& name) { return tool::spec_of(name).kind == nm::port_kind::pci; }
 
 /// One memory for both ports, so that buffers are swapped; none when a name asks for memory itself, or for a NIC: what that
@@ -52,7 +63,8 @@ struct job {
     r.bufs = 2;
     for (const auto& name : j.s.ports) {
         const auto spec = tool::spec_of(name);
-        if (spec.mem_id || !spec.share.empty() || is_pci(name)) return nullptr;
+        if (spec.mem_id || !spec.share.empty() || is_pci(name) || is_served(spec)) return nullptr;
+        if (is_pipe(name)) r.where = nm::backing::memfd;
         const auto info = nm::query<tool::ports>(j.ctx, name, options_for(spec));
         if (!info) return nullptr;
         const std::uint32_t slots = info->tx_rings * info->tx_slots + info->rx_rings * info->rx_slots;
@@ -82,9 +94,10 @@ void open_all(job& j) {
     const nm::region_ptr memory = apart ? nullptr : common_memory(j);
     const auto open = [&](std::size_t i) {
         const std::string& name = j.s.ports[i];
-        nm::open_options o = options_for(tool::spec_of(name));
+        const auto spec = tool::spec_of(name);
+        nm::open_options o = options_for(spec);
         o.memory = memory;
-        if (!memory && !apart) o.mem_id = 1;
+        if (!memory && !apart && !is_served(spec)) o.mem_id = 1;
         const bool host = j.s.with_host && i != 0;
         tool::any_port port = tool::open_port(j.ctx, name, o, host ? std::string_view{} : j.s.require_mode);
         j.kernel[i] = std::visit([](auto& p) { return tool::kernel_counters(p); }, port);  // at once: frames may be coming

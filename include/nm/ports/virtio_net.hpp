@@ -140,6 +140,9 @@ public:
         if ((s & (status::needs_reset | status::failed)) != 0) return {};
         nic_link l;
         l.up = !offers(feature::status) || (layout_.device.read(config::status) & config::link_up) != 0;
+        // A device that threw away what was queued meanwhile may not have asked for doorbells again (QEMU 7.2, packed queues): it would wait.
+        if (__atomic_exchange_n(&lost_link_, !l.up, __ATOMIC_RELAXED) && l.up && running_)
+            for (const pair& p : pairs_) p.tx.bell.ring();
         if (offers(feature::speed_duplex) && layout_.device.length >= config::speed.at + 4) {
             const std::uint32_t mbps = layout_.device.read(config::speed);
             l.mbps = mbps > 0x7fffffff ? 0 : mbps;
@@ -382,6 +385,7 @@ private:
     virtio::pci_layout<Bus> layout_;
     std::uint64_t offered_ = 0, features_ = 0;
     std::uint8_t status_ = 0;
+    mutable bool lost_link_ = false;  // by any ring's thread
     bool running_ = false;
     mac_address mac_{};
     unsigned max_pairs_ = 1, max_mtu_ = 9000, max_slots_ = 0;
