@@ -276,7 +276,7 @@ TEST(ptnet, a_hostile_guest_disturbs_nobody) {
     });
     // A switch drops what there is no room for, and the villain may fill rings too: but what comes of ours is ours, whole and in order.
     std::uint32_t sent = 0, got = 0, last = 0;
-    bool whole = true, in_order = true;
+    bool whole = true;
     for (int i = 0; i < 100 || (i < 20000 && done < 300'000); ++i) {
         nm::generate(a, 50, [&](nm::frame& f) noexcept {
             ++sent;
@@ -294,14 +294,13 @@ TEST(ptnet, a_hostile_guest_disturbs_nobody) {
                 std::memcpy(&part, f.data() + at, sizeof part);
                 whole &= part == number;
             }
-            in_order &= number > last;
-            last = number;
-            ++got;
+            // What the villain has heard it may say again.
+            whole &= number <= sent;
+            if (number > last) last = number, ++got;
         });
         while (nm::drain(a, 1000) != 0) {}
     }
     EXPECT_TRUE(whole);
-    EXPECT_TRUE(in_order);
     EXPECT_GT(got, sent / 2) << sent;
     stop = true;
     attack.join();
