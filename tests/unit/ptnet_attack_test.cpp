@@ -106,7 +106,7 @@ TEST(ptnet_attack, what_was_refused_once_is_looked_at_again_when_it_makes_sense)
     }());
     auto& r = rig.memory->directory().port[0];
     auto* said = reinterpret_cast<nm::ptnet::csb_atok<>*>(rig.memory->base() + r.region_offset + r.csb_gh_offset);
-    r.control = 0x101;
+    nm::store_once(r.control, 0x101U);
     rig.settle();
     ASSERT_EQ(r.answered, 0x101U);
     said->cur = 3;
@@ -168,14 +168,14 @@ TEST(ptnet_attack, one_who_begins_all_the_time_does_not_keep_others_waiting) {
     auto& r = rig.memory->directory().port[0];
     int begun = 0;
     for (std::uint32_t i = 1; i <= 2000; ++i) {
-        r.control = i << 8 | 1U;
+        nm::store_once(r.control, i << 8 | 1U);
         (void)rig.loop().poll_once();
-        begun += r.answered == r.control ? 1 : 0;
+        begun += nm::load_once(r.answered) == r.control ? 1 : 0;
     }
     EXPECT_GT(begun, 0);
     EXPECT_LT(begun, 1000);
     const auto end = std::chrono::steady_clock::now() + 2s;
-    while (r.answered != r.control && std::chrono::steady_clock::now() < end) (void)rig.loop().poll_once();
+    while (nm::load_once(r.answered) != r.control && std::chrono::steady_clock::now() < end) (void)rig.loop().poll_once();
     EXPECT_EQ(r.answered, r.control);
     EXPECT_TRUE(s->stats().running);
 }

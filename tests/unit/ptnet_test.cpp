@@ -221,10 +221,10 @@ TEST(ptnet, the_next_guest_finds_everything_in_order) {
             // Half of a frame, buffers in two slots at once and none in others, and head on nonsense.
             nm::generate(guest, static_cast<index_t>(round % 7), [](nm::frame& f) noexcept { f.resize(60); });
             for (index_t i = 0; i < 32; ++i) {
-                guest.tx().slot(i).buf_idx = 5;
-                guest.rx().slot(i).buf_idx = i % 2 == 0 ? 5 : 0x7fffffff;
+                nm::store_once(guest.tx().slot(i).buf_idx, 5U);
+                nm::store_once(guest.rx().slot(i).buf_idx, i % 2 == 0 ? 5U : 0x7fffffffU);
             }
-            guest.tx().slot() = {5, 60, nm::ns_morefrag, 0};
+            nm::store_slot(guest.tx().slot(), {5, 60, nm::ns_morefrag, 0});
             guest.tx().advance();
             (void)guest.tx().txsync();
             std::this_thread::sleep_for(1ms);
@@ -309,7 +309,7 @@ TEST(ptnet, a_hostile_guest_disturbs_nobody) {
 
 // Geometry that no host of nm's would show: refused, with a sentence, and nothing is touched.
 TEST(ptnet, a_hostile_host_is_refused) {
-    ptnet_rig rig;
+    ptnet_rig rig(false);
     const auto s = rig.serve("vale0:a", sized(16, 2));
     auto& d = rig.memory->directory();
     const nm::ptnet::memory_directory good = d;

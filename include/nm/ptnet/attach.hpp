@@ -45,6 +45,16 @@ struct guest_layout {
     std::uint32_t features = 0, first_vector = 0;
 };
 
+/// A copy of what somebody else may be writing, word by word.
+[[nodiscard]] inline port_registers fetch(const port_registers& shared) noexcept {
+    std::array<std::uint64_t, sizeof(port_registers) / 8> words;
+    const auto* from = reinterpret_cast<const u64_alias*>(&shared);
+    for (std::size_t i = 0; i < words.size(); ++i) words[i] = __atomic_load_n(from + i, __ATOMIC_RELAXED);
+    port_registers r;
+    std::memcpy(&r, words.data(), sizeof r);
+    return r;
+}
+
 /// EINVAL, with what was wrong, for memory that no host of nm's would show.
 [[nodiscard]] inline result<guest_layout> read_layout(const link_to_host& link, const std::string& as) {
     const auto bad = [&as](const char* what) { return fail(EINVAL, as + ": what its host shows is no port: " + what); };
@@ -56,8 +66,7 @@ struct guest_layout {
     const std::uint32_t ports = __atomic_load_n(&d.ports, __ATOMIC_ACQUIRE);
     if (link.port >= ports || link.port >= max_ports)
         return fail(ENODEV, as + ": there are " + std::to_string(ports) + " port(s), and no number " + std::to_string(link.port));
-    port_registers r;
-    std::memcpy(&r, &d.port[link.port], sizeof r);  // one fetch; only the copy is looked at
+    const port_registers r = fetch(d.port[link.port]);  // once; only the copy is looked at
     const auto inside = [](std::uint64_t offset, std::uint64_t bytes, std::uint64_t size) { return bytes <= size && offset <= size - bytes; };
     if (r.region_offset % page != 0 || r.region_offset < directory_bytes || !inside(r.region_offset, r.region_size, link.size)) return bad("its region is not in the memory");
     if (r.num_tx_rings > max_rings || r.num_rx_rings > max_rings || r.num_tx_rings + r.num_rx_rings > max_rings || r.num_tx_rings + r.num_rx_rings == 0) return bad("too many rings, or none");
@@ -87,9 +96,8 @@ struct guest_layout {
     g.to_host = reinterpret_cast<csb_atok<>*>(base + r.csb_gh_offset);
     g.to_guest = reinterpret_cast<csb_ktoa<>*>(base + r.csb_hg_offset);
     for (int i = 0; i < 6; ++i) g.mac[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(i < 2 ? r.mac_hi >> (8 * (1 - i)) : r.mac_lo >> (8 * (5 - i)));
-    r.name.back() = r.mode.back() = 0;
-    g.name = r.name.data();
-    g.mode = r.mode.data();
+    g.name.assign(r.name.data(), ::strnlen(r.name.data(), r.name.size()));
+    g.mode.assign(r.mode.data(), ::strnlen(r.mode.data(), r.mode.size()));
     g.features = r.features;
     g.first_vector = r.first_vector;
     if (const auto need = vectors_of(g.tx_rings, g.rx_rings); link.bells.size() < need || (!link.wakes.empty() && link.wakes.size() < need))
