@@ -265,7 +265,7 @@ class Callgrind(Plain):
         return self
 
     def instructions(self, contestant, packets):
-        command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*measured*", *self.command(contestant), "--packets", str(packets)]
+        command = ["valgrind", "--tool=callgrind", "--fair-sched=yes", "--callgrind-out-file=/dev/null", "--toggle-collect=*measured*", *self.command(contestant), "--packets", str(packets)]
         found = re.search(r"Collected : (\d+)", output_of(command, timeout=120).stderr)
         if found is None:
             raise Unavailable("callgrind said nothing of instructions")
