@@ -111,7 +111,7 @@ void run_pipe(const bench::options& o) {
         auto far = need(nm::try_open<nm::shared_pipe>(other, "netmap:bench}1"));
         run(o, port, far, []() noexcept {});
     }
-    std::filesystem::remove_all(dir);
+    bench::remove_folder(dir);
 }
 
 }  // namespace

@@ -60,6 +60,6 @@ int main(int argc, char** argv) {
     if (::mkdtemp(dir.data()) == nullptr || ::setenv("NM_RUNTIME_DIR", (dir + "/run").c_str(), 1) != 0) bench::die("no place for a socket");
     const double pingpong = bench::pingpong_ns(o);
     const bench::measured rate = frames(o, o.work == "frames");
-    std::filesystem::remove_all(dir);
+    bench::remove_folder(dir);
     bench::report_two(o, "nm", rate, pingpong);
 }

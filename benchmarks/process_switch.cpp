@@ -65,5 +65,5 @@ int main(int argc, char** argv) {
         std::snprintf(note.data(), note.size(), "%.0f %% did not fit into the receiver's ring", 100 * lost);
         bench::report_one(o, "nm", {rate, false}, note.data());
     }
-    std::filesystem::remove_all(dir);
+    bench::remove_folder(dir);
 }

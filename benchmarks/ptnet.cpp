@@ -202,7 +202,7 @@ void processes(const bench::options& o) {
         if (flow.received == 0 || flow.awaited != flow.received) bench::die("frames were lost or repeated");
         bench::report_one(o, "nm", {rate, false}, "one processor for both");
     }
-    std::filesystem::remove_all(dir);
+    bench::remove_folder(dir);
 }
 
 }  // namespace

@@ -103,6 +103,6 @@ int main(int argc, char** argv) {
     if (::mkdtemp(dir.data()) == nullptr) bench::die("no place for a socket");
     const double pingpong = bench::pingpong_ns(o);
     const bench::measured rate = frames(o, dir);
-    std::filesystem::remove_all(dir);
+    bench::remove_folder(dir);
     bench::report_two(o, o.mode == "zero-copy" ? "net_memif, zero-copy" : "net_memif", rate, pingpong);
 }

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <pthread.h>
 #include <sched.h>
 #include <string>
@@ -50,6 +51,15 @@ struct options {
 [[noreturn]] inline void die(const std::string& text, int code = 1) {
     std::fprintf(stderr, "%s\n", text.c_str());
     std::exit(code);
+}
+
+/// Others may be removing from it too: a host that leaves takes its own files along.
+inline void remove_folder(const std::string& folder) {
+    std::error_code racing;
+    for (int tries = 0; tries < 1000 && std::filesystem::exists(folder, racing); ++tries) {
+        std::filesystem::remove_all(folder, racing);
+        if (racing) ::usleep(1000);
+    }
 }
 
 inline options parse(int argc, char** argv) {

@@ -18,6 +18,7 @@
 #include "nm/fuse.hpp"
 #include "nm/ptnet/process.hpp"
 #include "nm/wait.hpp"
+#include "support/remove_folder.hpp"
 
 namespace {
 
@@ -41,7 +42,7 @@ protected:
         const auto end = clock::now() + 10s;
         while (!hosts().empty() && clock::now() < end) std::this_thread::sleep_for(20ms);
         EXPECT_TRUE(hosts().empty());
-        std::filesystem::remove_all(dir_);
+        nm::test::remove_folder(dir_);
     }
 
     [[nodiscard]] std::vector<std::string> hosts() const {

@@ -18,6 +18,7 @@
 #include "nm/fuse.hpp"
 #include "nm/ports/shared_pipe.hpp"
 #include "nm/wait.hpp"
+#include "support/remove_folder.hpp"
 
 namespace nm::test {
 
@@ -92,7 +93,7 @@ protected:
     }
     void TearDown() override {
         ::unsetenv("NM_RUNTIME_DIR");
-        if (!dir.empty()) std::filesystem::remove_all(dir);
+        if (!dir.empty()) remove_folder(dir);
     }
 
     static open_options sized(unsigned slots, unsigned rings = 1) {

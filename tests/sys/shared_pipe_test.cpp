@@ -352,7 +352,7 @@ TEST_F(shared_pipe_test, a_forwarder_may_be_killed_at_any_instruction) {
         take(p, 100, t);
         ASSERT_EQ(t.bad, 0U) << "killed after " << at << " of " << all << " instructions: " << where;
     };
-    const unsigned long step = std::max(1UL, all / 30);
+    const unsigned long step = std::max(1UL, all / 15);
     for (unsigned long at = 1; at < all; at += step) {
         feed();
         (void)visit([&](unsigned long n) { return n == at; });
