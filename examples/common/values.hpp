@@ -68,6 +68,22 @@ namespace tool {
     return v;
 }
 
+/// 20ms, 5us, 0.5s, 100n; without a unit seconds. netmap's tools look at the first letter of the unit only.
+[[nodiscard]] inline std::uint64_t parse_duration(std::string_view text) {
+    double v = 0;
+    const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), v, std::chars_format::fixed);
+    const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+    if (ec == std::errc::result_out_of_range) bad_value(text, "is too large a number");
+    if (ec != std::errc{} || !std::isfinite(v)) bad_value(text, "is no time (2, 0.5s, 20ms, 5us, 100ns and the like are)");
+    if (unit.empty() || unit == "s") v *= 1e9;
+    else if (unit == "m" || unit == "ms") v *= 1e6;
+    else if (unit == "u" || unit == "us") v *= 1e3;
+    else if (unit != "n" && unit != "ns") bad_value(text, "has a unit that is not s, ms, us or ns");
+    if (v < 0) bad_value(text, "is negative");
+    if (v > 1e18) bad_value(text, "is more than thirty years");
+    return static_cast<std::uint64_t>(std::llround(v));
+}
+
 using mac_address = std::array<std::uint8_t, 6>;
 
 /// aa:bb:cc:dd:ee:ff

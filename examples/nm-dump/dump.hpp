@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <ctime>
 #include <optional>
 #include <poll.h>
 #include <string>
@@ -10,6 +9,7 @@
 #include "common/idle.hpp"
 #include "common/open.hpp"
 #include "common/run.hpp"
+#include "common/wall.hpp"
 #include "filter.hpp"
 #include "line.hpp"
 #include "pcapng.hpp"
@@ -18,12 +18,6 @@
 namespace nm_dump {
 
 using any_port = nm::process_ports::variant;
-
-[[nodiscard]] inline std::uint64_t wall_ns() noexcept {
-    timespec t{};
-    ::clock_gettime(CLOCK_REALTIME, &t);
-    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
-}
 
 /// One -i: the port, and what came of it.
 struct source {
@@ -66,7 +60,7 @@ private:
     template <class P>
     nm::index_t take(source& from, P& port) {
         const bool watches = from.watches;
-        const std::uint64_t now = watches ? 0 : wall_ns();
+        const std::uint64_t now = watches ? 0 : tool::wall_ns();
         return nm::drain(port, batch, [&](nm::frame& f) noexcept {
             const auto& meta = f.meta();
             if (f.first()) {
@@ -75,7 +69,7 @@ private:
                 const bool sent = watches && (meta.flags & nm::ns_txmon) != 0;
                 way_ = sent ? direction::outbound : direction::inbound;
                 // A monitor says when it saw the frame, if there was room for that in the slot.
-                when_ = watches && (meta.flags & nm::ns_vnet) == 0 ? meta.ptr : now != 0 ? now : wall_ns();
+                when_ = watches && (meta.flags & nm::ns_vnet) == 0 ? meta.ptr : now != 0 ? now : tool::wall_ns();
                 if (wanted_) begin(from);
                 else ++from.filtered;
             }

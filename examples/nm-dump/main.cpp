@@ -127,14 +127,14 @@ void open_file(job& j) {
 
     for (auto& [name, p] : j.passages) j.run.start([&j, &p = p] { p.work(j.run); });
 
-    const std::uint64_t began = wall_ns();
+    const std::uint64_t began = tool::wall_ns();
     dump d(j.run, s, j.sources, j.out);
     j.run.start([&j, &d] {
         d.work();
         j.run.stop();
     });
     j.run.watch(1'000'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [] {});
-    const std::uint64_t ended = wall_ns();
+    const std::uint64_t ended = tool::wall_ns();
     if (j.feeder) j.feeder->stop();
     if (j.drain) j.drain->stop();
 

@@ -3,13 +3,9 @@
 #include "pcapng.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <unistd.h>
 
-#include "common/failure.hpp"
-
-#include "nm/base/os.hpp"
+#include "common/write_all.hpp"
 
 namespace nm_dump {
 
@@ -92,16 +88,11 @@ void pcapng_writer::interface_statistics(std::uint32_t interface, const statisti
 }
 
 void pcapng_writer::flush() {
-    for (std::size_t at = 0; at != buffer_.size();) {
-        const ssize_t n = ::write(fd_, buffer_.data() + at, buffer_.size() - at);
-        if (n > 0) {
-            at += static_cast<std::size_t>(n);
-        } else if (errno != EINTR) {
-            const int e = errno;
-            buffer_.clear();
-            throw tool::run_error("cannot write to " + name_ + ": " +
-                                  (e == EPIPE ? std::string("who was to read it has gone") : nm::base::errno_text(e)));
-        }
+    try {
+        tool::write_all(fd_, buffer_, name_);
+    } catch (...) {
+        buffer_.clear();  // what the others said of it is said
+        throw;
     }
     buffer_.clear();
 }

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <memory>
 
+#include "common/cpu.hpp"
+#include "common/deserted.hpp"
 #include "common/open.hpp"
 #include "common/peer.hpp"
 #include "pinger.hpp"
@@ -42,7 +44,7 @@ struct job {
 /// The thread of worker i: made in that thread, so that its memory is there too.
 template <class P>
 void work(job& j, P& port, worker& w, int cpu) {
-    if (cpu >= 0) pin_to(cpu);
+    if (cpu >= 0) tool::pin_to(cpu, "-a");
     switch (j.s.what) {
         case function::tx: return sender<P>(port, w, j.packets)();
         case function::rx: return receiver<P>(port, w)();
@@ -91,18 +93,6 @@ void limit_cpus(unsigned count) {
         throw tool::run_error(fmt::format("-c {}: the system does not allow it here", count));
 }
 
-/// A pipe whose other end nobody opens is a place where packets stay.
-[[nodiscard]] std::string missing_end(const settings& s) {
-    const auto mine = tool::spec_of(s.port);
-    if (mine.kind != nm::port_kind::pipe) return {};
-    if (!s.peer.empty()) {
-        const auto other = tool::spec_of(s.peer);
-        if (other.identity() == mine.identity() && other.pipe_slave != mine.pipe_slave) return {};
-    }
-    return fmt::format("the other end of the pipe {} is not open here; open it in another program, or add --peer 'netmap:{}{}{}'", s.port,
-                       mine.name, mine.pipe_slave ? '{' : '}', mine.pipe_id);
-}
-
 [[nodiscard]] int run(settings settled) {
     job j(std::move(settled));
     const settings& s = j.s;
@@ -114,7 +104,7 @@ void limit_cpus(unsigned count) {
         hgrm.open(s.hgrm);
         if (!hgrm) throw tool::run_error("--hgrm: cannot write \"" + s.hgrm + "\"");
     }
-    j.nobody_there = missing_end(s);
+    j.nobody_there = tool::missing_end(s.port, s.peer);
     if (!j.nobody_there.empty() && s.what != function::tx) tool::print_err("pkt-gen: note: " + j.nobody_there + "\n");
 
     nm::open_options o;

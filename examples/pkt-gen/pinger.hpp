@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "common/deserted.hpp"
+#include "common/flush.hpp"
 #include "common/histogram.hpp"
 #include "pacer.hpp"
 #include "source.hpp"
@@ -44,7 +46,7 @@ public:
 
 private:
     bool send(std::uint32_t number) {
-        std::uint64_t full_since = 0;
+        tool::desertion nobody(w_.nobody_there);
         while (!w_.run.stopped()) {
             const ping_stamp stamp{{'n', 'm', 'p', 'g'}, number, nm::system_clock::now_ns()};
             std::memcpy(packet_.stamp(), &stamp, sizeof stamp);
@@ -58,9 +60,7 @@ private:
                 ++sent_;
                 return true;
             }
-            if (full_since == 0) full_since = stamp.sent_ns;
-            if (stamp.sent_ns - full_since > 200'000'000 && w_.deserted(port_))
-                throw tool::run_error(w_.nobody_there);
+            nobody.stuck(port_);
             w_.rest(port_, nm::events::tx);
         }
         return false;
@@ -136,7 +136,7 @@ public:
                 w_.rest(port_, room ? nm::events::rx : nm::events::tx);
             }
         }
-        w_.flush(port_);
+        tool::flush_tx(port_, w_.first_ring, w_.rings);
         w_.ended = nm::system_clock::now_ns();
     }
 

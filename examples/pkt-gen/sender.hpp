@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "common/deserted.hpp"
+#include "common/flush.hpp"
 #include "pacer.hpp"
 #include "source.hpp"
 #include "worker.hpp"
@@ -46,7 +48,7 @@ public:
 
     void operator()() {
         w_.began = nm::system_clock::now_ns();
-        std::uint64_t stuck_since = 0;
+        tool::desertion nobody(w_.nobody_there);
         while (!w_.over()) {
             const nm::index_t claimed = w_.packets.claim(w_.s.burst);
             const nm::index_t want = pace_.allowed(claimed);
@@ -54,13 +56,13 @@ public:
             w_.packets.settle(claimed, n);
             if (n != 0) {
                 pace_.took(n);
-                stuck_since = 0;
+                nobody.busy();
                 w_.busy();
                 w_.check_sometimes(port_);
                 continue;
             }
             if (want != 0) {
-                give_up_on_nobody(stuck_since);
+                nobody.stuck(port_);
                 w_.rest(port_, nm::events::tx);
             } else if (claimed != 0) {
                 pace_.wait();
@@ -130,24 +132,11 @@ private:
         written_[buf_idx] = 1;
     }
 
-    void give_up_on_nobody(std::uint64_t& since) {
-        if (w_.nobody_there.empty()) return;
-        if (!w_.deserted(port_)) {
-            since = 0;
-            return;
-        }
-        const std::uint64_t now = nm::system_clock::now_ns();
-        if (since == 0)
-            since = now;
-        else if (now - since > 200'000'000)
-            throw tool::run_error(w_.nobody_there);
-    }
-
     // A packet that was begun is ended, if there is room for it soon.
     void finish() {
         for (auto& l : lanes_)
             for (unsigned tries = 0; l.at != 0 && tries < 1000 && send(l, 1) == 0; ++tries) tool::idle::nap();
-        w_.flush(port_);
+        tool::flush_tx(port_, w_.first_ring, w_.rings);
     }
 
     P& port_;

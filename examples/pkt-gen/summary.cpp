@@ -2,26 +2,9 @@
 // needs: fmt
 #include "summary.hpp"
 
+#include "common/percentiles.hpp"
+
 namespace pkt_gen {
-
-namespace {
-
-constexpr double percents[] = {50, 90, 99, 99.9, 99.99};
-
-[[nodiscard]] std::string latency_text(const tool::histogram& h) {
-    std::string out = "Round trip in us: min " + fmt::format("{:.3f}", static_cast<double>(h.min()) / 1000);
-    for (const double p : percents) out += fmt::format(" p{} {:.3f}", p, static_cast<double>(h.percentile(p)) / 1000);
-    return out + fmt::format(" max {:.3f} mean {:.3f}\n", static_cast<double>(h.max()) / 1000, h.mean() / 1000);
-}
-
-[[nodiscard]] tool::json latency_json(const tool::histogram& h) {
-    tool::json out;
-    out.add("count", h.count()).add("min", h.min());
-    for (const double p : percents) out.add(fmt::format("p{}", p), h.percentile(p));
-    return out.add("max", h.max()).add("mean", h.mean()).add("stddev", h.deviation());
-}
-
-}  // namespace
 
 void summary::print(const settings& s, const std::vector<tool::outcome>& outcomes, const nm::port_info& port) const {
     const bool n = s.style.normal_units;
@@ -49,7 +32,7 @@ void summary::print(const settings& s, const std::vector<tool::outcome>& outcome
     }
     text += (c.dropped() != 0 ? " (" + tool::drops_text(c) + ")" : "") + "\n";
     if (has_peer) text += fmt::format("Peer received {} packets, sent {}\n", peer_received.frames, peer_sent.frames);
-    if (s.what == function::ping && times.count() != 0) text += latency_text(times);
+    if (s.what == function::ping && times.count() != 0) text += tool::percentiles_text("Round trip", times);
     for (const auto& o : outcomes) text += fmt::format("Expected {}: {}\n", o.what, o.met ? "met" : "NOT MET");
     if (s.style.json || s.style.csv)
         tool::print_err(text);
@@ -66,7 +49,7 @@ void summary::print(const settings& s, const std::vector<tool::outcome>& outcome
         else if (s.what == function::ping)
             j.add("pings", pings).add("answered", times.count()).add("lost", pings - times.count());
         j.add("dropped", c.dropped()).add("drops", tool::drops_json(c));
-        if (s.what == function::ping) j.add("latency_ns", latency_json(times));
+        if (s.what == function::ping) j.add("latency_ns", tool::percentiles_json(times));
         if (has_peer) j.add("peer_received", peer_received.frames).add("peer_sent", peer_sent.frames);
         j.raw("expectations", tool::to_json(outcomes));
         tool::print_out(j.text() + "\n");

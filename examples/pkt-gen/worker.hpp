@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <pthread.h>
-#include <sched.h>
 #include <string>
 
-#include "common/account.hpp"
 #include "common/idle.hpp"
 #include "common/report.hpp"
 #include "common/run.hpp"
@@ -35,12 +32,6 @@ struct worker {
         if (any(nm::wait(port, wanted, tool::nap_limit) & nm::events::error)) check(port);
     }
     void busy() noexcept { idle.busy(); }
-    /// Nobody has opened the other end of this pipe, here or in another program.
-    template <class P>
-    [[nodiscard]] bool deserted(P& port) const noexcept {
-        if constexpr (requires { port.peer_open(); }) return !nobody_there.empty() && !port.peer_open();
-        else return !nobody_there.empty();
-    }
 
     template <class P>
     void check(P& port) {
@@ -52,42 +43,9 @@ struct worker {
         if (alone && (++rounds & 1023U) == 0) check(port);
     }
 
-    /// What was queued gets to go out, as long as some of it still does.
-    template <class P>
-    void flush(P& port) {
-        const auto waiting = [&port, this] {
-            std::uint64_t slots = 0;
-            for (nm::index_t i = first_ring; i < std::min(first_ring + rings, port.num_tx_rings()); ++i) {
-                (void)port.tx(i).txsync();
-                slots += tool::pending_slots(port.tx(i));
-            }
-            return slots;
-        };
-        std::uint64_t since = nm::system_clock::now_ns();
-        for (std::uint64_t before = waiting(); before != 0;) {
-            const std::uint64_t now_waiting = waiting();
-            const std::uint64_t now = nm::system_clock::now_ns();
-            if (now_waiting != before)
-                since = now;
-            else if (now - since > 1'000'000'000)
-                return;
-            before = now_waiting;
-            if (idle.should_sleep()) tool::idle::nap();
-        }
-    }
-
     tool::idle idle = {};
     unsigned rounds = 0;
 };
-
-inline void pin_to(int cpu) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(static_cast<std::size_t>(cpu), &set);
-    if (::pthread_setaffinity_np(::pthread_self(), sizeof set, &set) != 0)
-        throw tool::run_error("-a: cannot run on CPU " + std::to_string(cpu) + "; this machine has " +
-                              std::to_string(std::thread::hardware_concurrency()) + ", counted from 0");
-}
 
 /// A frame in hex, as -X prints it.
 inline void dump_frame(const char* direction, const nm::frame& f) {
