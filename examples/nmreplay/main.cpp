@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// needs: fmt
+#include <fcntl.h>
+#include <fstream>
+#include <memory>
+
+#include "common/cpu.hpp"
+#include "common/peer.hpp"
+#include "summary.hpp"
+
+#include "nm/version.hpp"
+
+namespace {
+
+using namespace nmreplay;
+
+/// What the threads share. The run comes last: it ends them before anything that they use goes.
+struct job {
+    explicit job(settings settled, std::unique_ptr<capture> c) : s(std::move(settled)), from(std::move(c)) {}
+
+    settings s;
+    std::unique_ptr<capture> from;
+    nm::base::unique_fd file;
+    nm::context ctx;
+    std::optional<tool::any_port> port;
+    std::unique_ptr<tool::peer> peer;
+    tool::tally done;
+    summary sum;
+    tool::run run;
+
+    [[nodiscard]] std::size_t boxes() const { return static_cast<std::size_t>(s.read_ahead.value_or(64'000'000) >> 20) + 1; }
+    [[nodiscard]] bool wanted() const { return !run.stopped(); }
+    [[nodiscard]] tool::totals look() {
+        tool::totals t;
+        t.add(done);
+        return t;
+    }
+    /// Until the threads are done, also when the reports have nowhere to go any more.
+    void watch() {
+        try {
+            tool::rate_report report(s.style);
+            run.watch(std::uint64_t{s.report_ms} * 1'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [&] { report.interval(look()); });
+        } catch (...) {
+            run.stop();
+            run.watch(1'000'000'000, 0, [] {});
+            throw;
+        }
+        sum.done = look();
+    }
+    void pin(int cpu) const {
+        if (cpu >= 0) tool::pin_to(cpu, "-C");
+    }
+};
+
+[[nodiscard]] double seconds_of(std::uint64_t began, std::uint64_t ended) { return ended > began ? static_cast<double>(ended - began) / 1e9 : 0; }
+
+template <class P>
+void replay(job& j, P& port) {
+    const settings& s = j.s;
+    conveyor<crate> road(j.boxes());
+    const schedule times(s.pace(), s.delay.value_or(delay{}), s.loss.value_or(loss{}), s.seed.value_or(1));
+    sender<P> send(port, j.run, s, road, j.done, j.sum.sent);
+    loader read(*j.from, road, times, s.loops.value_or(1), sender<P>::longest(port), [&j] { return j.wanted(); });
+    j.run.start([&] {
+        const conveyor<crate>::closing end(road);
+        j.pin(s.other_cpu);
+        read();
+    });
+    j.run.start([&] {
+        j.pin(s.cpu);
+        send();
+    });
+    j.watch();
+    j.sum.from_file = read.what();
+    j.sum.tx.add(port.tx(0));
+    j.sum.seconds = seconds_of(j.sum.sent.began, j.sum.sent.ended);
+}
+
+template <class P>
+void record(job& j, P& port) {
+    const settings& s = j.s;
+    int fd = 1;
+    if (!s.to_stdout()) {
+        j.file.reset(::open(s.record.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+        if (!j.file) throw tool::run_error("--record: cannot write to \"" + s.record + "\": " + nm::base::errno_text(errno));
+        fd = j.file.get();
+    }
+    conveyor<reel> road(j.boxes());
+    recorder<P> take(port, j.run, s, road, j.done, j.sum.recorded);
+    film_writer write(road, fd, s.to_stdout() ? "standard output" : "\"" + s.record + "\"");
+    j.run.start([&] {
+        j.pin(s.other_cpu);
+        write();
+    });
+    j.run.start([&] {
+        const conveyor<reel>::closing end(road);
+        j.pin(s.cpu);
+        take();
+    });
+    j.watch();
+    j.sum.rx = port.rx_stats();
+    j.sum.seconds = seconds_of(j.sum.recorded.began, j.sum.recorded.ended);
+}
+
+[[nodiscard]] int run(settings settled) {
+    // Before signals are blocked: a pipe that nothing comes out of can be interrupted.
+    std::unique_ptr<capture> from;
+    if (!settled.records()) from = std::make_unique<capture>(settled.file);
+    job j(std::move(settled), std::move(from));
+    const settings& s = j.s;
+    std::ofstream hgrm;
+    if (!s.hgrm.empty()) {
+        hgrm.open(s.hgrm);
+        if (!hgrm) throw tool::run_error("--hgrm: cannot write \"" + s.hgrm + "\"");
+    }
+    j.port = tool::open_port(j.ctx, s.port, {}, s.require_mode);
+    if (!s.peer.empty())
+        j.peer = std::make_unique<tool::peer>(tool::open_port(j.ctx, s.peer, {}, {}), s.records() ? tool::peer_role::feed : tool::peer_role::drain, 60);
+    if (s.wait_link > 0) j.run.pause(s.wait_link);
+
+    std::visit([&j](auto& p) { j.s.records() ? record(j, p) : replay(j, p); }, *j.port);
+    if (j.peer) {
+        j.peer->stop();
+        j.sum.peer_received = j.peer->received();
+        j.sum.has_peer = true;
+    }
+    const auto outcomes = j.sum.judge(s);
+    nm::port_info info = std::visit([](auto& p) { return p.info(); }, *j.port);
+    info.name = s.port;
+    j.sum.print(s, outcomes, info);
+    j.run.rethrow();
+    if (!j.sum.from_file.trouble.empty()) throw tool::run_error(j.sum.from_file.trouble);
+    if (hgrm.is_open() && !(hgrm << j.sum.sent.lateness.hgrm(1000) << std::flush)) throw tool::run_error("--hgrm: cannot write \"" + s.hgrm + "\"");
+    for (const auto& one : outcomes)
+        if (!one.met) return tool::exit_expectation;
+    return tool::exit_ok;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return tool::guarded_main("nmreplay", [&]() -> int {
+        settings s;
+        tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
+        if (s.help) {
+            tool::print_out(
+                "usage: nmreplay -f FILE -i PORT [OPTIONS]\n"
+                "       nmreplay --record FILE -i PORT [OPTIONS]\n"
+                "Sends a capture through any port of nm, at the times that it was captured at or at others, with delays and losses if\n"
+                "wanted; or records one. The letters are those of netmap's nmreplay.\n\n" +
+                tool::help_text(option_table()) +
+                "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
+                "  nmreplay --record x.pcap -i 'netmap:p{1' --peer 'netmap:p}1' -n 1000\n"
+                "  nmreplay -f x.pcap -i 'netmap:p{1' --peer 'netmap:p}1' -R 10k\n");
+            return tool::exit_ok;
+        }
+        if (s.version) {
+            tool::print_out(fmt::format("nmreplay (nm {}); ports: {}; {}\n", NM_VERSION_STRING, tool::ports::kinds(), capture::support()));
+            return tool::exit_ok;
+        }
+        settle(s);
+        return run(std::move(s));
+    });
+}
