@@ -82,7 +82,7 @@ void capture::rewind() {
 
 void capture::on_wait(std::function<bool()> f) { reader_->from.wait = std::move(f); }
 
-capture::found capture::next(frame& f) {
+capture::found capture::next(captured& f) {
     pcap_pkthdr* header = nullptr;
     const u_char* data = nullptr;
     const int got = ::pcap_next_ex(reader_->in, &header, &data);
@@ -90,7 +90,7 @@ capture::found capture::next(frame& f) {
         // With this precision tv_usec holds nanoseconds (pcap_open_offline(3PCAP)).
         f.stamp_ns = static_cast<std::uint64_t>(header->ts.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(header->ts.tv_usec);
         f.length = header->len;
-        f.captured = header->caplen;
+        f.have = header->caplen;
         f.data = data;
         return found::frame;
     }
@@ -108,7 +108,7 @@ capture::capture(std::string file) : file_(std::move(file)) {
     throw tool::run_error("-f: this nmreplay was built without libpcap; install libpcap-dev and build again");
 }
 capture::~capture() = default;
-capture::found capture::next(frame&) { return found::end; }
+capture::found capture::next(captured&) { return found::end; }
 void capture::rewind() {}
 void capture::on_wait(std::function<bool()>) {}
 const char* capture::support() noexcept { return "no libpcap"; }

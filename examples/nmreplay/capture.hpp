@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "kept.hpp"
+
 namespace nmreplay {
 
 /// A capture file, frame by frame, as libpcap reads it. Throws tool::run_error.
@@ -17,15 +19,9 @@ public:
     capture(const capture&) = delete;
     capture& operator=(const capture&) = delete;
 
-    struct frame {
-        std::uint64_t stamp_ns = 0;
-        std::uint32_t length = 0;    ///< as it was on the wire
-        std::uint32_t captured = 0;  ///< of it are in the file
-        const std::uint8_t* data = nullptr;
-    };
     enum class found { frame, end, broken };
-    /// The next frame; its data is good until the next call. broken: trouble() says how.
-    [[nodiscard]] found next(frame& f);
+    /// broken: trouble() says how.
+    [[nodiscard]] found next(captured& f);
     [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
     /// From the beginning again. Not for pipes.
     void rewind();

@@ -39,9 +39,10 @@ struct load {
 /// The thread at the file: reads ahead of the one at the port, and says when each frame goes.
 class loader {
 public:
-    /// `wanted`: whether to go on.
-    loader(capture& from, conveyor<crate>& to, const schedule& times, std::uint64_t loops, std::uint32_t longest, std::function<bool()> wanted)
-        : from_(from), to_(to), times_(times), loops_(loops), longest_(longest), wanted_(std::move(wanted)) {}
+    /// `keep`: bytes that may be kept for further passes; `wanted`: whether to go on.
+    loader(capture& from, conveyor<crate>& to, const schedule& times, std::uint64_t loops, std::size_t keep, std::uint32_t longest,
+           std::function<bool()> wanted)
+        : from_(from), to_(to), times_(times), loops_(loops), longest_(longest), wanted_(std::move(wanted)), kept_(loops == 1 ? 0 : keep) {}
 
     void operator()() {
         // The port need not wait for a crate to be full when a pipe has no more just now.
@@ -52,7 +53,8 @@ public:
         try {
             while (pass()) {
                 if (++load_.passes == loops_ || load_.read == 0) break;
-                from_.rewind();
+                from_memory_ = kept_.rewind();
+                if (!from_memory_) from_.rewind();
                 times_.begin_pass();
             }
         } catch (const tool::run_error& e) {
@@ -69,9 +71,9 @@ private:
 
     /// False: it did not come to its end.
     [[nodiscard]] bool pass() {
-        capture::frame f;
+        captured f;
         while (wanted_()) {
-            const auto found = from_.next(f);
+            const auto found = next(f);
             if (found == capture::found::end) return wanted_();
             if (found == capture::found::broken) {
                 if (wanted_()) load_.trouble = from_.trouble();  // else the read was ended here
@@ -86,9 +88,15 @@ private:
         return false;
     }
 
-    void take(const capture::frame& f) {
+    [[nodiscard]] capture::found next(captured& f) {
+        if (from_memory_) return kept_.next(f) ? capture::found::frame : capture::found::end;
+        const auto found = from_.next(f);
+        if (found == capture::found::frame) kept_.add(f);
+        return found;
+    }
+    void take(const captured& f) {
         const auto when = times_.next(f.stamp_ns, f.length);
-        const std::uint32_t have = std::min(f.captured, f.length);
+        const std::uint32_t have = std::min(f.have, f.length);
         if (!when) ++load_.lost;
         else if (f.length < shortest) ++load_.too_short;
         else if (f.length > longest_) ++load_.too_long;
@@ -114,6 +122,8 @@ private:
     std::function<bool()> wanted_;
     conveyor<crate>::box now_;
     load load_;
+    kept_frames kept_;
+    bool from_memory_ = false;
 };
 
 }  // namespace nmreplay

@@ -60,7 +60,8 @@ void replay(job& j, P& port) {
     conveyor<crate> road(j.boxes());
     const schedule times(s.pace(), s.delay.value_or(delay{}), s.loss.value_or(loss{}), s.seed.value_or(1));
     sender<P> send(port, j.run, s, road, j.done, j.sum.sent);
-    loader read(*j.from, road, times, s.loops.value_or(1), sender<P>::longest(port), [&j] { return j.wanted(); });
+    loader read(*j.from, road, times, s.loops.value_or(1), j.boxes() << 20, sender<P>::longest(port),
+                [&j] { return j.wanted(); });
     j.run.start([&] {
         const conveyor<crate>::closing end(road);
         j.pin(s.other_cpu);

@@ -3,6 +3,7 @@
 
 captures.py make FILE FORMAT COUNT GAP_NS [LENGTH [WIRE_LENGTH]]    FORMAT: us, ns, us-swapped, ns-swapped, pcapng
 captures.py same A B                                                the same frames in the same order
+captures.py repeated A TIMES B                                      B has all frames of A, so often
 captures.py frames FILE                                             a line per frame: time in ns, captured, length, which
 """
 import struct
@@ -59,6 +60,9 @@ def main():
     elif what == "same":
         a, b = ([f[1:] for f in read(p)] for p in args)
         sys.exit(0 if a == b else f"{args[0]} has {len(a)} frames, {args[1]} has {len(b)}, and they are not the same")
+    elif what == "repeated":
+        a, b = ([f[1:] for f in read(p)] for p in (args[0], args[2]))
+        sys.exit(0 if a * int(args[1]) == b else f"{args[2]} has {len(b)} frames, and not those of {args[0]} {args[1]} times")
     elif what == "frames":
         for when, data, length in read(args[0]):
             print(when, len(data), length, struct.unpack(">Q", data[14:22])[0])

@@ -236,6 +236,23 @@ PY
     make x.pcap us 100 1000
     timeout 20 "$tool" -f x.pcap -i null:x --loop 7 --json >out 2>err
     json out 'd["packets"] == 700 and d["passes"] == 7 and d["seconds"] >= 7 * 99e-6'
+    # From memory, and from the file again.
+    make long.pcap us 40000 0
+    local file
+    for file in x long; do
+        recording got.pcap 'netmap:p}1'
+        go -f $file.pcap -i 'netmap:p{1' --loop 3 --read-ahead 2M --speed 0 --expect-loss 0
+        ends 0 "in 3 passes"
+        local size=$(($(wc -c <$file.pcap) * 3 - 48)) i
+        for i in $(seq 500); do
+            [ "$(wc -c <got.pcap)" -eq $size ] && break
+            sleep 0.02
+        done
+        kill -INT $(pgrep -P $recorder)
+        wait $recorder
+        python3 "$captures" repeated $file.pcap 3 got.pcap
+        rm got.pcap
+    done
     timeout 20 "$tool" -f x.pcap -i null:x --loop 0 -n 12345 --speed 0 --json >out 2>err
     json out 'd["packets"] == 12345 and d["read"] == d["packets"] + d["unsent"]'
     timeout 20 "$tool" -f x.pcap -i null:x --loop 0 --time 0.3 --speed 0 --json >out 2>err

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "nmreplay/conveyor.hpp"
+#include "nmreplay/kept.hpp"
 #include "nmreplay/schedule.hpp"
 
 namespace {
@@ -218,6 +219,27 @@ TEST(replay_timekeeper, waits_asleep_and_then_awake) {
     EXPECT_EQ(k.now(), when - keeper::awake_ns);
     stepped_clock::at = 1'000'000 + when;
     EXPECT_EQ(keeper::until(when, k.now()).how, keeper::rest::none);
+}
+
+TEST(replay_kept, all_of_it_or_nothing) {
+    const std::uint8_t bytes[] = {1, 2, 3, 4, 5};
+    kept_frames kept(2 * sizeof(captured) + 9);
+    kept.add({7, 60, 5, bytes});
+    kept.add({8, 61, 4, bytes + 1});
+    for (unsigned pass = 0; pass < 2; ++pass) {
+        ASSERT_TRUE(kept.rewind());
+        captured f;
+        ASSERT_TRUE(kept.next(f));
+        EXPECT_TRUE(f.stamp_ns == 7 && f.length == 60 && f.have == 5 && f.data[0] == 1 && f.data[4] == 5);
+        ASSERT_TRUE(kept.next(f));
+        EXPECT_TRUE(f.stamp_ns == 8 && f.length == 61 && f.have == 4 && f.data[0] == 2);
+        EXPECT_FALSE(kept.next(f));
+    }
+    kept.add({9, 1, 1, bytes});
+    EXPECT_FALSE(kept.rewind());
+    kept_frames none(0);
+    none.add({9, 1, 1, bytes});
+    EXPECT_FALSE(none.rewind());
 }
 
 TEST(replay_conveyor, bounds_what_is_under_way) {
