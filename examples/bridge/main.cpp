@@ -6,10 +6,9 @@
 #include <optional>
 
 #include "books.hpp"
+#include "common/main.hpp"
 #include "common/peer.hpp"
 #include "forwarder.hpp"
-
-#include "nm/version.hpp"
 
 namespace {
 
@@ -187,26 +186,19 @@ void say_directions(job& j, std::array<std::uint64_t, 2>& last) {
     return tool::exit_ok;
 }
 
+constexpr tool::about self{
+    .name = "bridge",
+    .usage = "bridge -i PORT [-i PORT] [OPTIONS]",
+    .purpose = "Forwards frames between two ports of nm, both ways, or between an interface and the host's stack; the\n"
+               "letters are those of netmap's bridge.\n",
+    .example = "bridge -i 'netmap:a{1' -i 'netmap:b{1' --feed 'netmap:a}1' --drain 'netmap:b}1' --time 3",
+    .built_in = [] { return fmt::format("ports: {}", tool::ports::kinds()); },
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("bridge", [&]() -> int {
-        settings s;
-        tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
-        if (s.help) {
-            tool::print_out(
-                "usage: bridge -i PORT [-i PORT] [OPTIONS]\n"
-                "Forwards frames between two ports of nm, both ways, or between an interface and the host's stack; the\n"
-                "letters are those of netmap's bridge.\n\n" +
-                tool::help_text(option_table()) +
-                "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
-                "  bridge -i 'netmap:a{1' -i 'netmap:b{1' --feed 'netmap:a}1' --drain 'netmap:b}1' --time 3\n");
-            return tool::exit_ok;
-        }
-        if (s.version) {
-            tool::print_out(fmt::format("bridge (nm {}); ports: {}\n", NM_VERSION_STRING, tool::ports::kinds()));
-            return tool::exit_ok;
-        }
+    return tool::tool_main(self, option_table(), argc, argv, [](settings& s) {
         settle(s);
         return run(std::move(s));
     });

@@ -27,7 +27,6 @@ struct settings {
     tool::report_style style;
     tool::expectations expect;
     std::vector<std::string> notes;
-    bool help = false, version = false;
 };
 
 [[nodiscard]] std::span<const tool::option<settings>> option_table();

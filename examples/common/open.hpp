@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <string>
 #include <string_view>
@@ -27,6 +26,7 @@ namespace tool {
 }
 
 /// The modes that --require-mode knows, and how a port calls them.
+inline constexpr std::string_view mode_choices = "zero-copy|copy|af_xdp|af_packet|vfio|ptnet|pipe|null";
 struct mode_name {
     std::string_view typed;
     std::string_view reported;  ///< what port.mode() begins with
@@ -49,8 +49,7 @@ struct mode_name {
         if (c == ' ') c = '-';
     for (const auto& k : known)
         if (k.typed == typed) return k;
-    throw usage_error("\"" + std::string(text) +
-                      "\" is no mode; there are zero-copy, copy, af_xdp, af_packet, vfio, ptnet, pipe, null");
+    throw usage_error("\"" + std::string(text) + "\" is no mode; there are " + std::string(mode_choices));
 }
 
 /// Opens a port and says aloud how: its mode, why, and what would make a better one possible.
@@ -108,33 +107,6 @@ struct mode_name {
             out +=
                 fmt::format("{}{} {}", out.empty() ? "" : ", ", c.drops[i], nm::cause_name(static_cast<nm::cause>(i)));
     return out;
-}
-
-/// A standard descriptor that is closed would be the number of the next thing opened, and text would go into that.
-inline void occupy_standard_descriptors() noexcept {
-    for (int fd = 0; fd < 3; ++fd)
-        if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) return;
-}
-
-/// For the main() of a tool: usage errors 2, all others 1, each with its sentence.
-template <class Body>
-[[nodiscard]] int guarded_main(std::string_view tool_name, Body&& body) noexcept {
-    occupy_standard_descriptors();
-    try {
-        return body();
-    } catch (const usage_error& e) {
-        print_err(fmt::format("{0}: {1}\nTry {0} --help.\n", tool_name, e.what()));
-        return exit_usage;
-    } catch (const std::system_error& e) {
-        // what() is "sentence: strerror"; the sentence has said it.
-        std::string text = e.what();
-        const std::string tail = ": " + e.code().message();
-        if (text.ends_with(tail)) text.resize(text.size() - tail.size());
-        print_err(fmt::format("{}: {}\n", tool_name, text));
-    } catch (const std::exception& e) {
-        print_err(fmt::format("{}: {}\n", tool_name, e.what()));
-    }
-    return exit_failure;
 }
 
 }  // namespace tool

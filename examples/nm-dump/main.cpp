@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "common/main.hpp"
 #include "common/peer.hpp"
 #include "dump.hpp"
 #include "passage.hpp"
@@ -157,25 +158,18 @@ void open_file(job& j) {
     return tool::exit_ok;
 }
 
+constexpr tool::about self{
+    .name = "nm-dump",
+    .usage = "nm-dump -i PORT/rt [-w FILE|-] [OPTIONS]",
+    .purpose = "Shows or writes down what passes on a port of nm. A monitor (PORT/r, /t, /rt) is not in the port's way.\n",
+    .example = "nm-dump -i 'netmap:p{1/t' --feed 'netmap:p{1' --drain 'netmap:p}1' -c 1000 -w - | tshark -r -",
+    .built_in = [] { return fmt::format("ports: {}; {}", nm::process_ports::kinds(), filter::support()); },
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("nm-dump", [&]() -> int {
-        settings s;
-        tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
-        if (s.help) {
-            tool::print_out(
-                "usage: nm-dump -i PORT/rt [-w FILE|-] [OPTIONS]\n"
-                "Shows or writes down what passes on a port of nm. A monitor (PORT/r, /t, /rt) is not in the port's way.\n\n" +
-                tool::help_text(option_table()) +
-                "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
-                "  nm-dump -i 'netmap:p{1/t' --feed 'netmap:p{1' --drain 'netmap:p}1' -c 1000 -w - | tshark -r -\n");
-            return tool::exit_ok;
-        }
-        if (s.version) {
-            tool::print_out(fmt::format("nm-dump (nm {}); ports: {}; {}\n", NM_VERSION_STRING, nm::process_ports::kinds(), filter::support()));
-            return tool::exit_ok;
-        }
+    return tool::tool_main(self, option_table(), argc, argv, [](settings& s) {
         settle(s);
         return run(std::move(s));
     });

@@ -37,8 +37,6 @@ constexpr tool::option<settings> table[] = {
     {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more was lost because the dump did not keep up",
      [](settings& s, text v) { s.expect.set_loss(v); }},
     {0, "json", "", "the summary as a JSON object on stdout", [](settings& s, text) { s.json = true; }},
-    {0, "version", "", "version and what is built in", [](settings& s, text) { s.version = true; }},
-    {'h', "help", "", "this", [](settings& s, text) { s.help = true; }},
 };
 
 }  // namespace

@@ -21,7 +21,6 @@ struct settings {
     std::uint32_t snaplen = 262144;
     bool json = false;
     tool::expectations expect;
-    bool help = false, version = false;
 
     [[nodiscard]] bool to_stdout() const { return file == "-"; }
 };

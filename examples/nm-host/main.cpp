@@ -8,10 +8,8 @@
 #include <unistd.h>
 
 #include "board.hpp"
-#include "common/cli.hpp"
+#include "common/main.hpp"
 #include "common/open.hpp"
-
-#include "nm/version.hpp"
 
 namespace {
 
@@ -21,14 +19,17 @@ volatile std::sig_atomic_t stopped = 0;
 
 struct settings {
     std::string name;
-    bool background = false, keep = false, help = false, version = false;
+    bool background = false, keep = false;
+
+    void operand(text word) {
+        if (!name.empty()) throw tool::usage_error("one name only: each switch has a host of its own");
+        name = word;
+    }
 };
 
 constexpr tool::option<settings> options[] = {
     {0, "background", "", "as a daemon; says on descriptor 3 what is wrong, and closes it when it listens", [](settings& s, text) { s.background = true; }},
     {0, "keep", "", "go on when nobody is left, until SIGINT or SIGTERM", [](settings& s, text) { s.keep = true; }},
-    {0, "help", "", "this", [](settings& s, text) { s.help = true; }},
-    {0, "version", "", "version", [](settings& s, text) { s.version = true; }},
 };
 
 /// Ten lines a second, whatever others do.
@@ -88,30 +89,18 @@ int run(const settings& s) {
     return tool::exit_ok;
 }
 
+constexpr tool::about self{
+    .name = "nm-host",
+    .usage = "nm-host [--keep] NAME",
+    .purpose = "Is the host of a switch (valeNAME) or of pipes: what other processes open by that name lives here. Tools start it when they\n"
+               "need it; valectl talks to it. It ends with the last port.\n",
+    .operand = "NAME",
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    settings s;
-    const int status = tool::guarded_main("nm-host", [&]() -> int {
-        std::vector<char*> flags;
-        for (int i = 1; i < argc; ++i) {
-            if (argv[i][0] == '-') flags.push_back(argv[i]);
-            else if (s.name.empty()) s.name = argv[i];
-            else throw tool::usage_error("one name only: each switch has a host of its own");
-        }
-        const std::span<const tool::option<settings>> table(options);
-        tool::parse_options(table, std::span<char* const>(flags), s);
-        if (s.help) {
-            tool::print_out("usage: nm-host [--keep] NAME\n"
-                            "Is the host of a switch (valeNAME) or of pipes: what other processes open by that name lives here. Tools start it when they\n"
-                            "need it; valectl talks to it. It ends with the last port. Exit status: 0 done, 1 failed, 2 usage.\n\n" +
-                            tool::help_text(table));
-            return tool::exit_ok;
-        }
-        if (s.version) {
-            tool::print_out(fmt::format("nm-host (nm {})\n", NM_VERSION_STRING));
-            return tool::exit_ok;
-        }
+    return tool::tool_main<settings>(self, options, argc, argv, [](settings& s) {
         if (s.name.empty()) throw tool::usage_error("say of what: nm-host vale0");
         if (auto ok = nm::sys::check_rendezvous(s.name); !ok) throw tool::usage_error(ok.error().text);
         if (!s.background) return run(s);
@@ -124,5 +113,4 @@ int main(int argc, char** argv) {
             throw;
         }
     });
-    return status;
 }

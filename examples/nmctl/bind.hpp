@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace nmctl {
@@ -9,7 +10,12 @@ namespace nmctl {
 struct settings {
     std::string command;              // bind, unbind
     std::vector<std::string> devices;  // addresses, or names of interfaces
-    bool kernel = false, force = false, json = false, help = false, version = false;
+    bool kernel = false, force = false, json = false;
+
+    void operand(std::string_view word) {
+        if (command.empty()) command = word;
+        else devices.emplace_back(word);
+    }
 };
 
 /// nmctl bind: who has which device. Exit status 0.

@@ -4,10 +4,8 @@
 #include <span>
 
 #include "bind.hpp"
-#include "common/cli.hpp"
+#include "common/main.hpp"
 #include "common/open.hpp"
-
-#include "nm/version.hpp"
 
 namespace {
 
@@ -19,49 +17,33 @@ constexpr tool::option<settings> options[] = {
     {0, "force", "", "bind: also what carries the default route, and what is not a network device",
      [](settings& s, text) { s.force = true; }},
     {0, "json", "", "one JSON object on stdout", [](settings& s, text) { s.json = true; }},
-    {0, "help", "", "this", [](settings& s, text) { s.help = true; }},
-    {0, "version", "", "version", [](settings& s, text) { s.version = true; }},
 };
 
-constexpr const char* usage =
-    "usage: nmctl bind                             which network devices there are, and who has them\n"
-    "       nmctl bind [--force] DEVICE...         gives them to vfio-pci, so that a program may open netmap:ADDRESS\n"
-    "       nmctl unbind DEVICE...                 gives them back to the kernel\n"
-    "A DEVICE is a PCI address (0000:03:00.0), or an interface (eth1). Its interface vanishes while vfio-pci has it, until it is\n"
-    "given back or the machine starts anew. Exit status: 0 done, 1 failed, 2 usage.\n\n";
+constexpr tool::about self{
+    .name = "nmctl",
+    .usage = "nmctl bind                             which network devices there are, and who has them\n"
+             "nmctl bind [--force] DEVICE...         gives them to vfio-pci, so that a program may open netmap:ADDRESS\n"
+             "nmctl unbind DEVICE...                 gives them back to the kernel",
+    .purpose = "A DEVICE is a PCI address (0000:03:00.0), or an interface (eth1). Its interface vanishes while vfio-pci has it, until it is\n"
+               "given back or the machine starts anew.\n",
+    .commands = "bind|unbind",
+    .operand = "DEVICE",
+};
 
-[[nodiscard]] settings parse(std::span<char* const> args) {
-    settings s;
-    std::vector<char*> flags;
-    for (char* a : args) {
-        if (*a == '-') flags.push_back(a);
-        else if (s.command.empty()) s.command = a;
-        else s.devices.emplace_back(a);
-    }
-    tool::parse_options(std::span<const tool::option<settings>>(options), std::span<char* const>(flags), s);
-    if (s.help || s.version) return s;
+void settle(settings& s) {
     if (s.command.empty()) throw tool::usage_error("say what to do: nmctl bind shows who has which device");
     if (s.command != "bind" && s.command != "unbind") throw tool::usage_error("\"" + s.command + "\" is no command of this program");
     s.kernel = s.kernel || s.command == "unbind";
     if (s.kernel && s.devices.empty()) throw tool::usage_error("say which devices to give back; nmctl bind shows them");
     if (s.force && s.kernel) throw tool::usage_error("--force is for taking a device, not for giving it back");
     if (s.force && s.devices.empty()) throw tool::usage_error("--force is for a device; say which");
-    return s;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("nmctl", [&]() -> int {
-        const auto s = parse(std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(argc > 0 ? 1 : 0));
-        if (s.help) {
-            tool::print_out(usage + tool::help_text(std::span<const tool::option<settings>>(options)));
-            return tool::exit_ok;
-        }
-        if (s.version) {
-            tool::print_out(fmt::format("nmctl (nm {})\n", NM_VERSION_STRING));
-            return tool::exit_ok;
-        }
+    return tool::tool_main<settings>(self, options, argc, argv, [](settings& s) {
+        settle(s);
         return s.devices.empty() ? nmctl::show(s) : nmctl::bind(s);
     });
 }

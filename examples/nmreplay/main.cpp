@@ -5,10 +5,9 @@
 #include <memory>
 
 #include "common/cpu.hpp"
+#include "common/main.hpp"
 #include "common/peer.hpp"
 #include "summary.hpp"
-
-#include "nm/version.hpp"
 
 namespace {
 
@@ -137,28 +136,21 @@ void record(job& j, P& port) {
     return tool::exit_ok;
 }
 
+constexpr tool::about self{
+    .name = "nmreplay",
+    .usage = "nmreplay -f FILE -i PORT [OPTIONS]\n"
+             "nmreplay --record FILE -i PORT [OPTIONS]",
+    .purpose = "Sends a capture through any port of nm, at the times that it was captured at or at others, with delays and losses if\n"
+               "wanted; or records one. The letters are those of netmap's nmreplay.\n",
+    .example = "nmreplay --record x.pcap -i 'netmap:p{1' --peer 'netmap:p}1' -n 1000\n"
+               "nmreplay -f x.pcap -i 'netmap:p{1' --peer 'netmap:p}1' -R 10k",
+    .built_in = [] { return fmt::format("ports: {}; {}", tool::ports::kinds(), capture::support()); },
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("nmreplay", [&]() -> int {
-        settings s;
-        tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
-        if (s.help) {
-            tool::print_out(
-                "usage: nmreplay -f FILE -i PORT [OPTIONS]\n"
-                "       nmreplay --record FILE -i PORT [OPTIONS]\n"
-                "Sends a capture through any port of nm, at the times that it was captured at or at others, with delays and losses if\n"
-                "wanted; or records one. The letters are those of netmap's nmreplay.\n\n" +
-                tool::help_text(option_table()) +
-                "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
-                "  nmreplay --record x.pcap -i 'netmap:p{1' --peer 'netmap:p}1' -n 1000\n"
-                "  nmreplay -f x.pcap -i 'netmap:p{1' --peer 'netmap:p}1' -R 10k\n");
-            return tool::exit_ok;
-        }
-        if (s.version) {
-            tool::print_out(fmt::format("nmreplay (nm {}); ports: {}; {}\n", NM_VERSION_STRING, tool::ports::kinds(), capture::support()));
-            return tool::exit_ok;
-        }
+    return tool::tool_main(self, option_table(), argc, argv, [](settings& s) {
         settle(s);
         return run(std::move(s));
     });

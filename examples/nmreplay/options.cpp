@@ -85,7 +85,8 @@ constexpr tool::option<settings> table[] = {
      [](settings& s, text v) {
          (void)tool::parse_mode(v);
          s.require_mode = v;
-     }},
+     },
+     tool::mode_choices},
     {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more is lost, those of -L not counted", [](settings& s, text v) { s.expect.set_loss(v); }},
     {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so", [](settings& s, text v) { s.expect.set_pps(v); }},
     {0, "expect-lateness", "TIME", "exit 3 if more than 1 % of the frames went later than so long after their time",
@@ -93,8 +94,6 @@ constexpr tool::option<settings> table[] = {
     {0, "hgrm", "FILE", "write how late frames went, in HdrHistogram's text format, in microseconds", [](settings& s, text v) { s.hgrm = v; }},
     {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.style.json = true; }},
     {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
-    {0, "version", "", "version and what is built in", [](settings& s, text) { s.version = true; }},
-    {'h', "help", "", "this", [](settings& s, text) { s.help = true; }},
 };
 
 void settle_record(settings& s) {

@@ -38,7 +38,6 @@ struct settings {
     tool::expectations expect;
     std::optional<std::uint64_t> expect_lateness;  ///< nanoseconds that 99 % may be late at most
     std::string hgrm;
-    bool help = false, version = false;
 
     [[nodiscard]] bool records() const { return !record.empty(); }
     [[nodiscard]] bool to_stdout() const { return record == "-"; }

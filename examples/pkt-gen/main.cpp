@@ -5,14 +5,13 @@
 
 #include "common/cpu.hpp"
 #include "common/deserted.hpp"
+#include "common/main.hpp"
 #include "common/open.hpp"
 #include "common/peer.hpp"
 #include "pinger.hpp"
 #include "receiver.hpp"
 #include "sender.hpp"
 #include "summary.hpp"
-
-#include "nm/version.hpp"
 
 namespace {
 
@@ -139,26 +138,18 @@ void limit_cpus(unsigned count) {
     return met ? tool::exit_ok : tool::exit_expectation;
 }
 
+constexpr tool::about self{
+    .name = "pkt-gen",
+    .usage = "pkt-gen -i PORT [-f tx|rx|ping|pong] [OPTIONS]",
+    .purpose = "Sends, receives and measures packets on any port of nm; the letters are those of netmap's pkt-gen.\n",
+    .example = "pkt-gen -i 'netmap:p{1' --peer 'netmap:p}1' -f tx -n 10M",
+    .built_in = [] { return fmt::format("ports: {}; {}", tool::ports::kinds(), capture_support()); },
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("pkt-gen", [&]() -> int {
-        settings s;
-        tool::parse_options(option_table(), std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
-        if (s.help) {
-            tool::print_out(
-                "usage: pkt-gen -i PORT [-f tx|rx|ping|pong] [OPTIONS]\n"
-                "Sends, receives and measures packets on any port of nm; the letters are those of netmap's pkt-gen.\n\n" +
-                tool::help_text(option_table()) +
-                "\nExit status: 0 done, 1 failed, 2 usage, 3 an expectation was not met. Without privileges, try\n"
-                "  pkt-gen -i 'netmap:p{1' --peer 'netmap:p}1' -f tx -n 10M\n");
-            return tool::exit_ok;
-        }
-        if (s.version) {
-            tool::print_out(fmt::format("pkt-gen (nm {}); ports: {}; {}\n", NM_VERSION_STRING, tool::ports::kinds(),
-                                        capture_support()));
-            return tool::exit_ok;
-        }
+    return tool::tool_main(self, option_table(), argc, argv, [](settings& s) {
         settle(s);
         return run(std::move(s));
     });

@@ -140,7 +140,8 @@ constexpr tool::option<settings> table[] = {
      [](settings& s, text v) {
          (void)tool::parse_mode(v);
          s.require_mode = v;
-     }},
+     },
+     tool::mode_choices},
     {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more is lost", [](settings& s, text v) { s.expect.set_loss(v); }},
     {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so",
      [](settings& s, text v) { s.expect.set_pps(v); }},
@@ -149,8 +150,6 @@ constexpr tool::option<settings> table[] = {
     {0, "json", "", "one JSON object per report and one at the end, on stdout",
      [](settings& s, text) { s.style.json = true; }},
     {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
-    {0, "version", "", "version and what is built in", [](settings& s, text) { s.version = true; }},
-    {'h', "help", "", "this", [](settings& s, text) { s.help = true; }},
 };
 
 tool::endpoint_range default_range(bool v6, bool destination) {

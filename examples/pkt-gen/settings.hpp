@@ -44,7 +44,6 @@ struct settings {
     tool::report_style style;
     tool::expectations expect;
     std::vector<std::string> notes;  ///< what a letter cannot do here, and what to use
-    bool help = false, version = false;
 };
 
 [[nodiscard]] std::span<const tool::option<settings>> option_table();

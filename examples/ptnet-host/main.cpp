@@ -6,13 +6,11 @@
 #include <poll.h>
 #include <stop_token>
 
-#include "common/cli.hpp"
 #include "common/idle.hpp"
+#include "common/main.hpp"
 #include "common/run.hpp"
 #include "common/values.hpp"
 #include "guests.hpp"
-
-#include "nm/version.hpp"
 
 namespace {
 
@@ -45,8 +43,6 @@ constexpr tool::option<settings> options[] = {
     {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)",
      [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
     {0, "json", "", "one JSON object at the end, on stdout", [](settings& s, text) { s.json = true; }},
-    {0, "help", "", "this", [](settings& s, text) { s.help = true; }},
-    {0, "version", "", "version", [](settings& s, text) { s.version = true; }},
 };
 
 /// Sends back whatever comes, until the run is stopped.
@@ -159,23 +155,17 @@ int serve(const settings& s) {
     return tool::exit_ok;
 }
 
+constexpr tool::about self{
+    .name = "ptnet-host",
+    .usage = "ptnet-host [-s SOCKET] -i PORT [-i PORT ...] [-s SOCKET -i PORT ...] [OPTIONS]",
+    .purpose = "Passes ports through to virtual machines, and says how QEMU is to be started.\n",
+    .built_in = [] { return fmt::format("ports: {}", ports::kinds()); },
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("ptnet-host", [&]() -> int {
-        settings s;
-        const std::span<const tool::option<settings>> table(options);
-        tool::parse_options(table, std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
-        if (s.help) {
-            tool::print_out("usage: ptnet-host [-s SOCKET] -i PORT [-i PORT ...] [-s SOCKET -i PORT ...] [OPTIONS]\n"
-                            "Passes ports through to virtual machines, and says how QEMU is to be started. Exit status: 0 done, 1 failed, 2 usage.\n\n" +
-                            tool::help_text(table));
-            return tool::exit_ok;
-        }
-        if (s.version) {
-            tool::print_out(fmt::format("ptnet-host (nm {})\n", NM_VERSION_STRING));
-            return tool::exit_ok;
-        }
+    return tool::tool_main<settings>(self, options, argc, argv, [](settings& s) {
         if (s.guests.empty()) throw tool::usage_error("no port given; say -i vale0:a");
         for (const auto& g : s.guests)
             if (g.ports.empty() != (g.shared_mib != 0) && !g.ports.empty()) throw tool::usage_error("--share has no ports; those are the guests' own");

@@ -5,8 +5,8 @@
 #include <csignal>
 #include <memory>
 
-#include "common/cli.hpp"
 #include "common/idle.hpp"
+#include "common/main.hpp"
 #include "joint.hpp"
 
 namespace {
@@ -22,7 +22,7 @@ struct wish {
 struct settings {
     std::vector<wish> joints;
     unsigned header = 10;
-    bool own_switch = false, json = false, help = false;
+    bool own_switch = false, json = false;
     double seconds = 0;
 };
 
@@ -126,7 +126,6 @@ constexpr tool::option<settings> options[] = {
     {0, "own-switch", "", "valeNAME:PORT are ports of a switch in this program, and of no other", [](settings& s, text) { s.own_switch = true; }},
     {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)", [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
     {0, "json", "", "one JSON object at the end, on stdout", [](settings& s, text) { s.json = true; }},
-    {0, "help", "", "this", [](settings& s, text) { s.help = true; }},
 };
 
 int run(const settings& s) {
@@ -149,19 +148,17 @@ int run(const settings& s) {
     return tool::exit_ok;
 }
 
+constexpr tool::about self{
+    .name = "ptnet-if",
+    .usage = "ptnet-if -i PORT [-n NAME] [-m MAC] [-M MTU] [-i PORT ...] [OPTIONS]",
+    .purpose = "Makes a port of any kind a network interface of the system.\n",
+    .built_in = [] { return fmt::format("ports: {}", ports::kinds()); },
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("ptnet-if", [&]() -> int {
-        settings s;
-        const std::span<const tool::option<settings>> table(options);
-        tool::parse_options(table, std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
-        if (s.help) {
-            tool::print_out("usage: ptnet-if -i PORT [-n NAME] [-m MAC] [-M MTU] [-i PORT ...] [OPTIONS]\n"
-                            "Makes a port of any kind a network interface of the system. Exit status: 0 done, 1 failed, 2 usage.\n\n" +
-                            tool::help_text(table));
-            return tool::exit_ok;
-        }
+    return tool::tool_main<settings>(self, options, argc, argv, [](settings& s) {
         if (s.joints.empty()) throw tool::usage_error("no port given; say -i ptnet:0000:00:04.0");
         return run(s);
     });

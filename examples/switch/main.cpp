@@ -7,8 +7,8 @@
 #include <poll.h>
 
 #include "books.hpp"
-#include "common/cli.hpp"
 #include "common/idle.hpp"
+#include "common/main.hpp"
 #include "common/values.hpp"
 
 namespace {
@@ -22,7 +22,7 @@ struct settings {
     std::uint64_t storm = nm::open_options{}.storm_copies;
     unsigned report_ms = 0;
     double seconds = 0;
-    bool json = false, help = false;
+    bool json = false;
 };
 
 [[nodiscard]] member attach(nm::context& ctx, nm::vale::vale_switch<>& sw, const std::string& port, const settings& s) {
@@ -96,7 +96,6 @@ constexpr tool::option<settings> options[] = {
     {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)",
      [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
     {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.json = true; }},
-    {0, "help", "", "this", [](settings& s, text) { s.help = true; }},
 };
 
 int run(const settings& s) {
@@ -127,19 +126,17 @@ int run(const settings& s) {
     return tool::exit_ok;
 }
 
+constexpr tool::about self{
+    .name = "switch",
+    .usage = "switch -i PORT -i PORT ... [-h INTERFACE] [OPTIONS]",
+    .purpose = "Switches Ethernet frames between ports, and learns where who is.\n",
+    .built_in = [] { return fmt::format("ports: {}", tool::ports::kinds()); },
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("switch", [&]() -> int {
-        settings s;
-        const std::span<const tool::option<settings>> table(options);
-        tool::parse_options(table, std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1), s);
-        if (s.help) {
-            tool::print_out("usage: switch -i PORT -i PORT ... [-h INTERFACE] [OPTIONS]\n"
-                            "Switches Ethernet frames between ports, and learns where who is. Exit status: 0 done, 1 failed, 2 usage.\n\n" +
-                            tool::help_text(table));
-            return tool::exit_ok;
-        }
+    return tool::tool_main<settings>(self, options, argc, argv, [](settings& s) {
         if (s.ports.empty()) throw tool::usage_error("no member given; say -i eth0 -i eth1, or -h eth0");
         return run(s);
     });

@@ -4,12 +4,11 @@
 #include <map>
 #include <span>
 
-#include "common/cli.hpp"
+#include "common/main.hpp"
 #include "common/open.hpp"
 #include "common/values.hpp"
 
 #include "nm/sys/control.hpp"
-#include "nm/version.hpp"
 
 namespace {
 
@@ -24,7 +23,7 @@ struct settings {
     std::vector<action> actions;
     std::vector<unsigned> numbers;  // -C
     unsigned memory = 0, mtu = 1500;
-    bool json = false, help = false, version = false;
+    bool json = false;
 };
 
 template <char Letter>
@@ -55,16 +54,7 @@ constexpr tool::option<settings> options[] = {
      [](settings& s, text v) { s.memory = tool::parse_unsigned(v, 1, 65535); }},
     {0, "mtu", "BYTES", "with -n: the interface's (default 1500)", [](settings& s, text v) { s.mtu = tool::parse_unsigned(v, 68, 65521); }},
     {0, "json", "", "one JSON object on stdout", [](settings& s, text) { s.json = true; }},
-    {0, "help", "", "this", [](settings& s, text) { s.help = true; }},
-    {'v', "version", "", "version", [](settings& s, text) { s.version = true; }},
 };
-
-constexpr const char* usage =
-    "usage: valectl [-l [valeN]]              what there is\n"
-    "       valectl -a valeN:eth0 [-C 2048]   attaches an interface; -h with the host's stack, -d detaches it\n"
-    "       valectl -n valeN:NAME             makes a port that is an interface of the system; -r removes it\n"
-    "A switch comes into being with its first port, in a process of its own (nm-host), and goes with its last.\n"
-    "Exit status: 0 done, 1 failed, 2 usage.\n\n";
 
 /// "name value" lines.
 fields fields_of(const std::string& payload) {
@@ -243,35 +233,23 @@ void tell(const settings& s, const action& a) {
 int run(const settings& s) {
     if (s.actions.empty()) return list(s, {});
     for (const auto& a : s.actions) {
-        if (a.letter == 'l') (void)list(s, a.name == "all" ? "" : a.name);
+        if (a.letter == 'l') (void)list(s, a.name);
         else if (a.letter == 'g') (void)get(s, a);
         else tell(s, a);
     }
     return tool::exit_ok;
 }
 
+constexpr tool::about self{
+    .name = "valectl",
+    .usage = "valectl [-l [valeN]]              what there is\n"
+             "valectl -a valeN:eth0 [-C 2048]   attaches an interface; -h with the host's stack, -d detaches it\n"
+             "valectl -n valeN:NAME             makes a port that is an interface of the system; -r removes it",
+    .purpose = "A switch comes into being with its first port, in a process of its own (nm-host), and goes with its last.\n",
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    return tool::guarded_main("valectl", [&]() -> int {
-        settings s;
-        std::vector<char*> args;
-        char everything[] = "all";
-        for (int i = 1; i < argc; ++i) {
-            args.push_back(argv[i]);
-            // -l may stand alone.
-            if ((text(argv[i]) == "-l" || text(argv[i]) == "--list") && (i + 1 == argc || argv[i + 1][0] == '-')) args.push_back(everything);
-        }
-        const std::span<const tool::option<settings>> table(options);
-        tool::parse_options(table, std::span<char* const>(args), s);
-        if (s.help) {
-            tool::print_out(usage + tool::help_text(table));
-            return tool::exit_ok;
-        }
-        if (s.version) {
-            tool::print_out(fmt::format("valectl (nm {})\n", NM_VERSION_STRING));
-            return tool::exit_ok;
-        }
-        return run(s);
-    });
+    return tool::tool_main<settings>(self, options, argc, argv, [](settings& s) { return run(s); });
 }

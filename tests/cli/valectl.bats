@@ -113,7 +113,7 @@ assert eval(sys.argv[1]), (sys.argv[1], switches)' "$1"
     usage "out of range" -n vale1:x -m 0
     go --help
     ends 0 "usage: valectl"
-    for o in -v --version; do
+    for o in -V --version; do
         go $o
         ends 0 "valectl (nm "
     done
