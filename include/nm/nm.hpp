@@ -7,6 +7,7 @@
 #include "nm/any_port.hpp"
 #include "nm/concepts.hpp"
 #include "nm/context.hpp"
+#include "nm/dispatch.hpp"
 #include "nm/fuse.hpp"
 #include "nm/port.hpp"
 #include "nm/ports/e1000.hpp"
