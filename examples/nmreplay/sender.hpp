@@ -28,13 +28,13 @@ public:
     using ring_type = typename P::tx_ring_type;
 
     sender(P& port, tool::run& run, const settings& s, conveyor<crate>& from, tool::tally& done, sending& out)
-        : port_(port), ring_(ring_of(port)), run_(run), s_(s), from_(from), done_(done), out_(out), piece_(ring_.buf_size()),
+        : port_(port), ring_(ring_of(port)), run_(run), s_(s), from_(from), done_(done), out_(out), piece_(piece_of(ring_)),
           timed_(s.pace().what != bandwidth::kind::unlimited) {}
 
     /// The longest frame that the port takes.
     [[nodiscard]] static std::uint32_t longest(P& port) {
         const auto& r = ring_of(port);
-        return r.buf_size() * std::min<std::uint32_t>(nm::max_frags, r.num_slots() - 2);
+        return piece_of(r) * std::min<std::uint32_t>(nm::max_frags, r.num_slots() - 2);
     }
 
     void operator()() {
@@ -53,6 +53,8 @@ private:
         if (port.num_tx_rings() == 0) throw tool::run_error(port.name() + " has no tx ring here; leave /R out of its name");
         return port.tx(0);
     }
+    /// What goes into one slot, whose length has 16 bits.
+    [[nodiscard]] static std::uint32_t piece_of(const ring_type& r) noexcept { return std::min<std::uint32_t>(r.buf_size(), 65535); }
     [[nodiscard]] bool over() const noexcept { return run_.stopped() || (s_.count != 0 && sent_ >= s_.count); }
     [[nodiscard]] std::size_t records() const noexcept { return crate_ ? crate_->records.size() : 0; }
 

@@ -70,7 +70,7 @@ void summary::print(const settings& s, const std::vector<tool::outcome>& outcome
         j.add("type", "summary").add("function", s.records() ? "record" : "replay").add("port", tool::to_json(port));
         j.add("seconds", seconds).add("packets", packets(s)).add("bytes", bytes(s)).add("events", done.events);
         j.add("pps", pps(s)).add("bps", bps).add("avg_batch", batch);
-        if (s.records()) add_record(j);
+        if (s.records()) add_record(j, s);
         else add_replay(j, s);
         j.raw("expectations", tool::to_json(outcomes));
         tool::print_out(j.text() + "\n");
@@ -89,8 +89,8 @@ void summary::add_replay(tool::json& j, const settings& s) const {
     if (!l.trouble.empty()) j.add("trouble", l.trouble);
 }
 
-void summary::add_record(tool::json& j) const {
-    j.add("cut", recorded.cut).add("unended", recorded.unended).add("write_waits", recorded.waits);
+void summary::add_record(tool::json& j, const settings& s) const {
+    j.add("file", s.record).add("cut", recorded.cut).add("unended", recorded.unended).add("write_waits", recorded.waits);
     j.add("dropped", rx.dropped() + recorded.unended).add("drops", tool::drops_json(rx));
 }
 

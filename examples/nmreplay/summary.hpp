@@ -40,7 +40,7 @@ private:
     [[nodiscard]] std::string replay_text(const settings& s) const;
     [[nodiscard]] std::string record_text() const;
     void add_replay(tool::json& j, const settings& s) const;
-    void add_record(tool::json& j) const;
+    void add_record(tool::json& j, const settings& s) const;
 };
 
 }  // namespace nmreplay
