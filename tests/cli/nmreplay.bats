@@ -20,6 +20,17 @@ teardown() {
 need_pcap() { ! "$tool" --version | grep -q "no libpcap" || skip "built without libpcap"; }
 make() { python3 "$captures" make "$@"; }
 same() { python3 "$captures" same "$1" "$2"; }
+larger() { [ "$(wc -c <"$1")" -gt "$2" ]; }
+# soon COMMAND...: holds within twenty seconds.
+soon() {
+    local i
+    for i in $(seq 1000); do
+        "$@" && return 0
+        sleep 0.02
+    done
+    echo "not so within 20 s: $*"
+    return 1
+}
 frames() { python3 "$captures" frames "$1"; }
 
 # recording FILE PORT OPTIONS...: a recorder in the background, $recorder; returns when its port is open.
@@ -29,14 +40,10 @@ recording() {
     timeout -s INT 30 "$tool" --record "$file" -i "$port" "$@" --json >rec.out 2>rec.err 3>&- &
     recorder=$!
     jobs_of_test+=($recorder)
-    local i
-    for i in $(seq 500); do
-        [ -s "$file" ] && return 0
-        kill -0 $recorder 2>/dev/null || break
-        sleep 0.02
-    done
-    cat rec.err
-    return 1
+    soon test -s "$file" || {
+        cat rec.err
+        return 1
+    }
 }
 
 @test "usage errors have a sentence and status 2" {
@@ -213,14 +220,10 @@ PY
         recording got$n.pcap 'netmap:p}1'
         go -f x.pcap -i 'netmap:p{1' -L plr,0.3 -D exp,0,10us --seed $seed --expect-loss 0
         ends 0 "lost by -L"
-        # All that was sent is taken before the recorder is asked to end: it looks at its ring once more.
+        # All that was sent is taken before the recorder is asked to end.
         local want
         want=$(sed -n 's/^Queued \([0-9]*\),.*/\1/p' <<<"$output")
-        local i
-        for i in $(seq 500); do
-            [ "$(frames got$n.pcap 2>/dev/null | wc -l)" -eq "$want" ] && break
-            sleep 0.02
-        done
+        soon larger got$n.pcap $((23 + want * 76))
         kill -INT $(pgrep -P $recorder)
         wait $recorder
         [ "$want" -gt 600 ] && [ "$want" -lt 800 ]
@@ -243,11 +246,7 @@ PY
         recording got.pcap 'netmap:p}1'
         go -f $file.pcap -i 'netmap:p{1' --loop 3 --read-ahead 2M --speed 0 --expect-loss 0
         ends 0 "in 3 passes"
-        local size=$(($(wc -c <$file.pcap) * 3 - 48)) i
-        for i in $(seq 500); do
-            [ "$(wc -c <got.pcap)" -eq $size ] && break
-            sleep 0.02
-        done
+        soon larger got.pcap $(($(wc -c <$file.pcap) * 3 - 49))
         kill -INT $(pgrep -P $recorder)
         wait $recorder
         python3 "$captures" repeated $file.pcap 3 got.pcap
@@ -257,8 +256,12 @@ PY
     json out 'd["packets"] == 12345 and d["read"] == d["packets"] + d["unsent"]'
     timeout 20 "$tool" -f x.pcap -i null:x --loop 0 --time 0.3 --speed 0 --json >out 2>err
     json out 'd["packets"] > 1000 and d["read"] == d["packets"] + d["unsent"]'
-    interrupted INT 0.5 "$tool" -f x.pcap -i null:x --loop 0 --csv --report 100
-    grep -q '^interval,' out
+    timeout 30 "$tool" -f x.pcap -i null:x --loop 0 --csv --report 100 >out 2>err 3>&- &
+    local replay=$!
+    jobs_of_test+=($replay)
+    soon grep -q '^interval,' out
+    kill -INT $(pgrep -P $replay)
+    wait $replay
     tail -1 out | grep -q '^summary,'
 }
 
@@ -359,9 +362,12 @@ PY
     make x.pcap us 10 0
     timeout 20 "$tool" -f x.pcap -i 'netmap:p}1' --loop 0 -R 2k >feed.out 2>feed.err 3>&- &
     jobs_of_test+=($!)
-    interrupted TERM 1.5 "$tool" --record y.pcap -i 'netmap:p{1' --json
-    json out 'd["function"] == "record" and d["packets"] > 0'
-    [ "$(frames y.pcap | wc -l)" -eq "$(python3 -c 'import json; print([json.loads(l) for l in open("out")][-1]["packets"])')" ]
+    recording y.pcap 'netmap:p{1'
+    soon larger y.pcap 24
+    kill -TERM $(pgrep -P $recorder)
+    wait $recorder
+    json rec.out 'd["function"] == "record" and d["packets"] > 0'
+    [ "$(frames y.pcap | wc -l)" -eq "$(python3 -c 'import json; print([json.loads(l) for l in open("rec.out")][-1]["packets"])')" ]
 }
 
 @test "a recording has the time of day, and others read it" {
@@ -438,11 +444,7 @@ PY
     ip netns exec $ns timeout 20 "$tool" --record got.pcap -i netmap:r1 -n 2000 >out 2>err 3>&- &
     recorder=$!
     jobs_of_test+=($recorder)
-    local i
-    for i in $(seq 500); do
-        [ -s got.pcap ] && break
-        sleep 0.02
-    done
+    soon test -s got.pcap
     run ip netns exec $ns timeout 20 "$tool" -f x.pcap -i netmap:r0 --expect-loss 0
     ends 0 "Read 2000 frames"
     wait $recorder
