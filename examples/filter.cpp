@@ -12,7 +12,7 @@
 
 namespace {
 
-using ports = nm::port_list<nm::netdev, nm::shared_pipe, nm::process_port, nm::null_port>;
+using ports = nm::port_list<nm::netdev, nm::shared_pipe, nm::process_port>;
 volatile std::sig_atomic_t stopped = 0;
 
 class pcap_filter {
