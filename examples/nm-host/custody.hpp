@@ -3,6 +3,7 @@
 
 // What the host keeps for others: bytes and descriptors under a name, for two ends that come and go (a pipe between processes).
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string>
@@ -29,7 +30,8 @@ public:
 
     void claim(client from, message m) {
         const auto w = m.words<words>();
-        if (!w || w->end > 1 || m.name.empty()) return refuse(from, m, EINVAL, "a claim names an end, 0 or 1, of something");
+        const bool printable = std::none_of(m.name.begin(), m.name.end(), [](unsigned char c) { return c <= ' ' || c == 127; });  // it is told to others, a line each
+        if (!w || w->end > 1 || m.name.empty() || !printable) return refuse(from, m, EINVAL, "a claim names an end, 0 or 1, of something");
         auto at = items_.find(m.name);
         const bool made = at == items_.end();
         if (made) {
