@@ -106,15 +106,16 @@ struct guest_layout {
     return g;
 }
 
-/// Asks the host for something and waits for its answer, at most a second.
-[[nodiscard]] inline result<void> ask_host(port_registers& r, const bell& control, port_control what, const std::string& as) {
+/// Asks the host for something and waits for its answer, at most a second. The word that it answered: as long as nobody asks it for something
+/// else, the answer stands.
+[[nodiscard]] inline result<std::uint32_t> ask_host(port_registers& r, const bell& control, port_control what, const std::string& as) {
     const std::uint32_t before = __atomic_load_n(&r.control, __ATOMIC_RELAXED);
     const std::uint32_t word = ((before & ~0xffU) + 0x100U) | static_cast<std::uint32_t>(what);
     __atomic_store_n(&r.control, word, __ATOMIC_SEQ_CST);
     const std::uint64_t end = system_clock::now_ns() + 1'000'000'000;
     for (unsigned pause = 20; system_clock::now_ns() < end; pause = pause < 2000 ? pause * 2 : pause) {
         control.notify();
-        if (__atomic_load_n(&r.answered, __ATOMIC_ACQUIRE) == word) return {};
+        if (__atomic_load_n(&r.answered, __ATOMIC_ACQUIRE) == word) return word;
         ::usleep(pause);
     }
     return fail(ETIMEDOUT, as + ": its host does not answer; is it running, and is nobody else using this port?");

@@ -22,12 +22,13 @@ struct ptnet_state : port_state<ptnet::guest_tx, ptnet::guest_rx> {
     std::vector<base::unique_fd> timers;  // in place of interrupts
     std::vector<base::unique_fd> pairs;   // for ring i of both directions: what a handle for it is slept on
     base::unique_fd all;
+    std::uint32_t asked = 0;  // what the host has answered: while that stands, the port is this program's
 
     ptnet_state() = default;
     ptnet_state(const ptnet_state&) = delete;
     ptnet_state& operator=(const ptnet_state&) = delete;
     ~ptnet_state() {
-        if (layout.registers == nullptr) return;
+        if (layout.registers == nullptr || taken_over() || load_once(layout.registers->control) != asked) return;
         // Nobody waits for an answer.
         __atomic_store_n(&layout.registers->control, ((load_once(layout.registers->control) & ~0xffU) + 0x100U) | static_cast<std::uint32_t>(ptnet::port_control::remove),
                          __ATOMIC_RELEASE);
@@ -45,7 +46,10 @@ struct ptnet_state : port_state<ptnet::guest_tx, ptnet::guest_rx> {
         pollfd p{link.alive.get(), POLLIN, 0};
         return ::poll(&p, 1, 0) == 0;
     }
+    /// Somebody else began to use the port, which is one's at a time: what is in the rings is his.
+    [[nodiscard]] bool taken_over() const noexcept { return __atomic_load_n(&layout.registers->answered, __ATOMIC_ACQUIRE) != asked; }
     [[nodiscard]] result<void> status() const {
+        if (taken_over()) return fail(EBUSY, info.name + ": another program has opened it, and has it now; close it here");
         if (host_lives()) return {};
         return fail(ENOLINK, info.name + ": its host has gone, or has taken the port away; close it, and open it again when it is back");
     }
@@ -55,7 +59,7 @@ struct ptnet_state : port_state<ptnet::guest_tx, ptnet::guest_rx> {
         const index_t tx_end = any(e & events::tx) ? v.tx_first + v.tx_count : v.tx_first;
         // What the host has said about itself is looked at now. That it has gone is for others who sleep, too.
         base::eventfd_clear(wake_fd(0));
-        const bool alive = host_lives();
+        const bool alive = host_lives() && !taken_over();
         if (!alive) base::eventfd_signal(wake_fd(0));
         for (index_t i = v.rx_first; i != rx_end; ++i) arm(rx[i], layout.tx_rings + i, alive, [&] { return rx[i].backend().ready(rx[i].truth().hwtail); });
         for (index_t i = v.tx_first; i != tx_end; ++i) arm(tx[i], i, alive, [&] { return tx[i].backend().freed(); });
@@ -189,7 +193,9 @@ private:
         ptnet::port_registers& r = *layout->registers;
         store_once(r.wanted, o.vnet_hdr != 0 ? ptnet::feature_vnet_hdr : 0U);
         store_once(r.vnet_hdr_len, o.vnet_hdr);
-        if (auto ok = ptnet::ask_host(r, s->link.bells[0], ptnet::port_control::create, as); !ok) return forward_error(ok);
+        auto asked = ptnet::ask_host(r, s->link.bells[0], ptnet::port_control::create, as);
+        if (!asked) return forward_error(asked);
+        s->asked = *asked;
         s->layout = std::move(*layout);
         if (const auto status = static_cast<ptnet::port_status>(load_once(r.status)); status != ptnet::port_status::running)
             return fail(EINVAL, as + ": its host refuses: " + (status == ptnet::port_status::gone ? "it has taken the port away" : "a virtio-net header has 10 or 12 bytes"));
