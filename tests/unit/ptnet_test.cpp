@@ -248,6 +248,49 @@ TEST(ptnet, the_next_guest_finds_everything_in_order) {
 }
 
 // A guest that writes anything into what it shares, while another pair goes on.
+TEST(ptnet, a_port_is_one_guests_at_a_time) {
+    ptnet_rig rig;
+    auto a = rig.guest("netmap:p{1");
+    auto near = nm::open<nm::pipe>(rig.ctx, "netmap:p}1");
+    pass_numbered(a, near, 100);
+    EXPECT_TRUE(a.status());
+    auto b = nm::value_or_throw(rig.try_attach(rig.link(*rig.services[0]), {}, "ptnet:other"));
+    ASSERT_FALSE(a.status());
+    EXPECT_EQ(a.status().error().code.value(), EBUSY);
+    EXPECT_EQ(nm::wait(a, events::rx, 2000ms), events::error);
+    pass_numbered(b, near, 100);
+    a.close();  // says nothing to the host, whose guest is another
+    pass_numbered(near, b, 100);
+    EXPECT_TRUE(b.status());
+}
+
+TEST(ptnet, a_visit_takes_so_many_slots_and_no_more) {
+    ptnet_rig rig;
+    auto far = rig.guest("netmap:p{1", sized(4096));
+    auto near = nm::open<nm::pipe>(rig.ctx, "netmap:p}1");
+    rig.stop();
+    EXPECT_EQ(nm::generate(far, 4000, [](nm::frame& f) noexcept { f.resize(60); }), 4000U);
+    (void)rig.loop().poll_once();
+    const index_t first = nm::drain(near, 4096);
+    EXPECT_GT(first, 0U);
+    EXPECT_LE(first, 1024U);
+    rig.settle();
+    EXPECT_EQ(first + nm::drain(near, 4096), 4000U);
+    EXPECT_EQ(rig.services[0]->stats().bad_indexes, 0U);
+}
+
+TEST(ptnet, what_cannot_be_served_takes_no_room) {
+    ptnet_rig rig;
+    auto open = nm::open<nm::pipe>(rig.ctx, "netmap:q{1");
+    auto roomy = nm::value_or_throw(nm::ptnet::host_memory::create(std::size_t{32} << 20));
+    const auto empty = roomy->mark();
+    EXPECT_FALSE(nm::ptnet::serve<ptnet_rig::kinds>(rig.ctx, roomy, "netmap:q{1"));  // open, in memory of its own
+    EXPECT_EQ(roomy->mark().bytes, empty.bytes);
+    EXPECT_EQ(roomy->mark().vectors, empty.vectors);
+    EXPECT_TRUE(nm::ptnet::serve<ptnet_rig::kinds>(rig.ctx, roomy, "netmap:r{1"));
+    EXPECT_EQ(roomy->ports(), 1U);
+}
+
 TEST(ptnet, a_hostile_guest_disturbs_nobody) {
     ptnet_rig rig;
     auto a = rig.guest("vale0:a"), b = rig.guest("vale0:b");

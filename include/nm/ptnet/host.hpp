@@ -151,6 +151,7 @@ public:
     }
 
 private:
+    static constexpr index_t most_slots = 1024;  // of a ring in one visit
     static constexpr bool has_header = requires(P& p) { p.set_header(12U); };
 
     struct served_ring {
@@ -172,6 +173,11 @@ private:
         if (said.first == r.refused.first && said.second == r.refused.second) [[unlikely]]
             return false;
         r.refused = b.truth().legal(said.first, said.second) ? csb_indexes{~0U, ~0U} : said;
+        // A visit is not longer because the ring is: what is beyond is seen by the next one, after the other ports.
+        if (const index_t n = ring_distance(b.truth().hwcur, said.first, b.truth().num_slots); n > most_slots && b.truth().legal(said.first, said.second)) {
+            said.first = b.truth().hwcur + most_slots;
+            if (said.first >= b.truth().num_slots) said.first -= b.truth().num_slots;
+        }
         b.set_head(said.first);
         if (said.second != said.first) b.set_cur(said.second);
         return true;
@@ -366,18 +372,20 @@ template <class Ports>
     auto info = nm::query<Ports>(ctx, name, o.open);
     if (!info) return forward_error(info);
     const auto size = detail::size_of(*info, o.open);
-    auto place = memory->place_port(size.bufs, size.buf_size, size.meta_bytes);
-    if (!place) return forward_error(place);
-    open_options with = o.open;
-    with.memory = place->memory;
-    auto port = nm::try_open<Ports>(ctx, name, with);
-    if (!port) return forward_error(port);
-    result<std::unique_ptr<service>> made = [&] {
+    const auto before = memory->mark();
+    auto made = [&]() -> result<std::unique_ptr<service>> {
+        auto place = memory->place_port(size.bufs, size.buf_size, size.meta_bytes);
+        if (!place) return forward_error(place);
+        open_options with = o.open;
+        with.memory = place->memory;
+        auto port = nm::try_open<Ports>(ctx, name, with);
+        if (!port) return forward_error(port);
         if constexpr (list_of_ports<Ports>)
             return std::visit([&]<class P>(P& p) { return detail::serve_port(memory, std::move(p), std::move(*place), o); }, *port);
         else return detail::serve_port(memory, std::move(*port), std::move(*place), o);
     }();
     if (made) memory->publish_port();
+    else memory->back_to(before);
     return made;
 }
 

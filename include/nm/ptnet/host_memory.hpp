@@ -83,6 +83,16 @@ public:
         used_ += bytes;
         return p;
     }
+    /// How much is taken; and, when what was placed since could not be served after all, back to that.
+    struct marked {
+        std::size_t bytes;
+        unsigned vectors;
+    };
+    [[nodiscard]] marked mark() const noexcept { return {used_, vectors_}; }
+    void back_to(const marked& m) noexcept {
+        used_ = m.bytes;
+        vectors_ = m.vectors;
+    }
     /// The first of so many doorbell vectors.
     [[nodiscard]] unsigned take_vectors(unsigned n) noexcept { return std::exchange(vectors_, vectors_ + n); }
     /// The port that was placed last may be seen.
