@@ -57,7 +57,7 @@ public:
         return make();
     }
 
-    /// Remembers which region an open port lives in, for pipes of that port and @share=.
+    /// Remembers which region an open port lives in, for pipes of that port and `@share=`.
     void set_region_of(const std::string& identity, const region_ptr& r) { keep("memory:" + identity, r); }
     [[nodiscard]] region_ptr region_of(const std::string& identity) { return find<region>("memory:" + identity); }
 

@@ -14,7 +14,7 @@ namespace nm {
 /// How a kernel interface is driven. `best` is the fastest that is correct (docs/ports.md).
 enum class netdev_mode { best, af_xdp_zero_copy, af_xdp_copy, af_packet };
 
-/// What an open may ask for. What the name says (@conf:, /x ...) wins over what stands here.
+/// What an open may ask for. What the name says (`@conf:`, /x ...) wins over what stands here.
 struct open_options {
     region_ptr memory{};               ///< live in this region; ports of one region are a trust group
     std::optional<unsigned> mem_id{};  ///< or in the context's region of this number (`@N`)

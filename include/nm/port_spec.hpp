@@ -28,9 +28,9 @@ struct port_spec {
     bool exclusive = false, zero_copy_monitor = false, monitor_tx = false, monitor_rx = false;
     bool rx_only = false, tx_only = false;
     std::optional<unsigned> mem_id;
-    std::string share;  ///< @share=PORT
+    std::string share;  ///< `@share=PORT`
     std::optional<unsigned> tx_rings, rx_rings, tx_slots, rx_slots, host_rings;
-    std::string conf_mode;  ///< @conf:mode=
+    std::string conf_mode;  ///< `@conf:mode=`
     std::optional<unsigned> mitigation_us;
     std::optional<unsigned> mtu;
 

@@ -16,7 +16,7 @@ namespace nm::ptnet {
 
 static_assert(offsetof(memory_directory, identity) == sys::ptnet_identity_at);
 
-/// The device that a name is about: one for all of its ports in this program, and gone with the last of them. @conf:mode=vfio or sysfs
+/// The device that a name is about: one for all of its ports in this program, and gone with the last of them. `@conf:mode=vfio` or `sysfs`
 /// says how it is to be opened.
 [[nodiscard]] inline result<std::shared_ptr<sys::ptnet_device>> device_of(context& ctx, const port_spec& spec, const open_options& o) {
     sys::ptnet_device_options how;
