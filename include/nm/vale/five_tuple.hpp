@@ -48,13 +48,13 @@ public:
             const std::ptrdiff_t header = (peek<std::uint8_t>(at) & 15) * 4;
             const bool fragment = (peek16(at + 6) & 0x3fff) != 0;
             const std::uint32_t ports = header < 20 || fragment ? 0 : ports_of(at + 9, at, header, end);
-            return pair(peek<std::uint32_t>(at + 12), peek<std::uint32_t>(at + 16), ports, peek<std::uint8_t>(at + 9));
+            return both_ways(hash_, peek<std::uint32_t>(at + 12), peek<std::uint32_t>(at + 16), ports, peek<std::uint8_t>(at + 9));
         }
         if (type == ether_ipv6 && end - at >= 40) {
             const auto address = [&](std::ptrdiff_t i) {
                 return hash_(peek<std::uint64_t>(at + i)) + peek<std::uint64_t>(at + i + 8);
             };
-            return pair(address(8), address(24), ports_of(at + 6, at, 40, end), peek<std::uint8_t>(at + 6));
+            return both_ways(hash_, address(8), address(24), ports_of(at + 6, at, 40, end), peek<std::uint8_t>(at + 6));
         }
         return 0;
     }
@@ -92,12 +92,6 @@ private:
         constexpr std::uint8_t tcp = 6, udp = 17, sctp = 132;
         const auto p = peek<std::uint8_t>(protocol);
         return (p == tcp || p == udp || p == sctp) && end - ip >= header + 4 ? peek<std::uint32_t>(ip + header) : 0;
-    }
-    /// A sum, so that it does not matter which side sends.
-    [[nodiscard]] [[gnu::always_inline]] std::uint64_t pair(std::uint64_t from, std::uint64_t to, std::uint32_t ports,
-                                                            std::uint8_t protocol) const noexcept {
-        const auto side = [&](std::uint64_t address, std::uint64_t port) { return hash_(hash_(address) + port); };
-        return hash_(side(from, ports & 0xffffU) + side(to, ports >> 16) + protocol);
     }
 
     /// As many buckets for each worker, give or take one; no more of them change hands than must.

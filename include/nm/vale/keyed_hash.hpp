@@ -38,4 +38,10 @@ private:
     __extension__ using wide = unsigned __int128;
 };
 
+/// Of two sides that talk: the same whichever of them sends, since it is a sum over both. `ports` has the sender's in its low half.
+[[nodiscard]] [[gnu::always_inline]] constexpr std::uint64_t both_ways(const keyed_hash& hash, std::uint64_t from, std::uint64_t to,
+                                                                       std::uint32_t ports, std::uint8_t protocol) noexcept {
+    return hash(hash(hash(from) + (ports & 0xffffU)) + hash(hash(to) + (ports >> 16)) + protocol);
+}
+
 }  // namespace nm::vale
