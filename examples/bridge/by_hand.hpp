@@ -3,17 +3,13 @@
 
 // Forwarding as a netmap program does it, slot by slot.
 
+#include "../common/frame_slots.hpp"
+
 #include "nm/fuse.hpp"
 
 namespace bridge {
 
-/// Slots of the frame at the head of a ring; 0: its end has not come.
-[[nodiscard]] inline nm::index_t frame_slots(nm::ring_base& rx) noexcept {
-    nm::index_t i = rx.head();
-    for (nm::index_t n = 1, there = rx.space(); n <= there; ++n, i = rx.next(i))
-        if ((nm::load_slot(rx.slot(i)).flags & nm::ns_morefrag) == 0) return n;
-    return 0;
-}
+using tool::frame_slots;
 
 /// Up to `max` slots, and the rest of the last frame. A frame goes as a whole, since several rings may go to one; one that is
 /// longer than a ring is dropped. Returns frames.

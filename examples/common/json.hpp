@@ -34,6 +34,12 @@ public:
         members_ += value;
         return *this;
     }
+    /// The members of another one, behind those that are here.
+    json& add_all(const json& other) {
+        if (!members_.empty() && !other.members_.empty()) members_ += ", ";
+        members_ += other.members_;
+        return *this;
+    }
     [[nodiscard]] std::string text() const { return "{" + members_ + "}"; }
 
     [[nodiscard]] static std::string quoted(std::string_view s) {

@@ -89,7 +89,8 @@ public:
         if (s.csv) print_out("type,seconds,packets,bytes,pps,bps,avg_batch\n");
     }
 
-    void interval(const totals& now) {
+    /// `more`: what a tool has to add to the JSON object.
+    void interval(const totals& now, const json& more = {}) {
         const std::uint64_t t = nm::system_clock::now_ns();
         const double usec = std::max(1.0, static_cast<double>(t - then_) / 1000);
         const std::uint64_t packets = now.packets - last_.packets;
@@ -117,6 +118,7 @@ public:
                           .add("bps", bits * 1e6 / usec)
                           .add("avg_batch", batch)
                           .add("min_space", space)
+                          .add_all(more)
                           .text() +
                       "\n");
         if (style_.csv) csv_row("interval", since, packets, now.bytes - last_.bytes, pps, bits * 1e6 / usec, batch);
