@@ -64,7 +64,8 @@ constexpr tool::option<settings> table[] = {
      [](settings& s, text v) {
          (void)tool::parse_mode(v);
          s.require_mode = v;
-     }},
+     },
+     tool::mode_choices},
     {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more is dropped, or still waits in the end",
      [](settings& s, text v) { s.expect.set_loss(v); }},
     {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so", [](settings& s, text v) { s.expect.set_pps(v); }},
