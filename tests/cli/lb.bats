@@ -15,6 +15,7 @@ teardown() {
     local pid
     for pid in "${children[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
+    if [ -e /run/netns/nmlb$$ ]; then ip netns del nmlb$$; fi
 }
 
 # in_background NAME COMMAND...: stdout in NAME.out, stderr in NAME.err, $pid. SIGINT is not ignored, as bash would have it. Bounded by
@@ -167,6 +168,44 @@ PY
     sends 300
     wait $lb
     last 'd["packets"] == 300 and d["conserved"]'
+}
+
+@test "lb ends and is started again; a consumer that stays gets copies from the next one" {
+    local i lb
+    for i in 1 2; do
+        in_background lb$i "$tool" -i 'netmap:in{1' -p out:1 -B 1000 -n 300 --json --expect-loss 0
+        lb=$pid
+        soon opened lb$i 'netmap:out{0: pipe'
+        [ $i = 2 ] || consumes 0
+        sends 300
+        wait $lb
+        json lb$i.out "d['packets'] == 300 and d['conserved'] and d['pipes'][0]['swaps'] == ($i == 1) and d['pipes'][0]['forwarded'] == 300"
+    done
+    ends_well ${children[1]}
+    [ "$(packets c0.out)" -eq 600 ]
+}
+
+@test "a kernel interface: its frames are swapped into pipes" {
+    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
+    local ns=nmlb$$
+    ip netns add $ns || skip "cannot make network namespaces here"
+    ip -n $ns link add lb0 type veth peer name lb1
+    ip netns exec $ns sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6'
+    ip -n $ns link set lb0 up
+    ip -n $ns link set lb1 up
+    in_background lb ip netns exec $ns "$tool" -i netmap:lb1 -p out:2 -B 4000 --json -n 3000 --expect-loss 0
+    local lb=$pid failed=0
+    soon opened lb 'netmap:out{1: pipe' || failed=1
+    consumes 0
+    consumes 1
+    ip netns exec $ns timeout 30 "$NM_BIN/pkt-gen" -i netmap:lb0 -f tx -n 3000 -R 20000 -s 10.0.0.1:1000-10.0.0.1:1199 >/dev/null 2>&1 || failed=1
+    wait $lb || failed=1
+    ip netns del $ns
+    [ $failed -eq 0 ]
+    last 'd["conserved"] and d["packets"] == 3000 and all(p["swaps"] and p["forwarded"] > 300 for p in d["pipes"])'
+    ends_well ${children[1]}
+    ends_well ${children[2]}
+    [ $(($(packets c0.out) + $(packets c1.out))) -eq 3000 ]
 }
 
 @test "whoever is the host is killed: lb says so, and the sums agree" {

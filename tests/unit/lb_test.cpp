@@ -217,6 +217,31 @@ TEST_F(spreading, every_group_gets_every_frame_once) {
     for (std::size_t q = 0; q < outlets.size(); ++q) EXPECT_EQ(spread->count(q).dropped, 0U);
 }
 
+// Slower than what comes, and a slot at a time: what waits stays in order and whole, though frames that came later would fit.
+TEST_F(spreading, who_is_slow_gets_everything_in_order) {
+    add_group("far", 1, "");
+    add_group("near", 2, "@1");
+    start(2500);
+    std::mt19937 random(5);
+    const auto below = [&random](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
+    std::size_t frames = 0;
+    for (int i = 0; i < 200; ++i) {
+        for (int k = 0; k < 10; ++k, ++frames) send(below(20), 1 + below(3));
+        (void)round();
+        read(0, below(30));
+        read(1, below(15));
+        read(2, below(15));
+        conserved();
+    }
+    EXPECT_GT(spread->count(0).queued + spread->count(1).queued + spread->count(2).queued, 100U);
+    for (int i = 0; i < 300; ++i) {
+        (void)round();
+        for (std::size_t c = 0; c < consumers.size(); ++c) read(c, 7);
+    }
+    for (const auto& g : groups) EXPECT_EQ(whole_flows(g, false), frames);
+    for (std::size_t q = 0; q < outlets.size(); ++q) EXPECT_EQ(spread->count(q).dropped, 0U);
+}
+
 // One stands still; the others get all that is theirs, and one that is only slow loses nothing either.
 TEST_F(spreading, who_stands_still_stops_nobody) {
     add_group("far", 2, "");
