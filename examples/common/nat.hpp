@@ -109,7 +109,7 @@ private:
         if (protocol != icmp && protocol != tcp && protocol != udp) return {};
         const std::size_t least = length + (protocol == tcp && whole ? 20U : 8U);
         const std::size_t end = whole ? ip + total : f.size();
-        if (length < 20 || total < least || end > f.size() || end - ip < least) return {};
+        if (length < 20 || end > f.size() || end - ip < least) return {};
         return header{ip, ip + length, end, protocol};
     }
 

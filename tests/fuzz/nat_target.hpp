@@ -139,7 +139,11 @@ private:
         std::copy_n(out.b.begin() + 14, quotes, f.b.begin() + 42);
         f.set16(24, static_cast<unsigned>(~(f.sum(14, 34) % 0xffff)) & 0xffffU), f.set16(36, static_cast<unsigned>(~(f.sum(34, f.b.size()) % 0xffff)) & 0xffffU);
         if (f.wrong() != std::pair{0U, 0U}) return "the test is wrong";
+        nat_frame cut = f;  // the quotation ends before the packet's ports, and what follows is not part of it
+        cut.set16(16, static_cast<unsigned>(28 + out.l4() - 14 + 7));
+        if (nat_.in(cut.b) != then::drop) return "an error that quotes too little";
         if (nat_.in(f.b) != then::pass) return "an error is dropped";
+        if (!std::equal(f.b.begin(), f.b.begin() + 6, in.b.begin() + 6)) return "an error goes to another station";
         if (f.n32(30) != in.n32(26) || f.wrong() != std::pair{0U, 0U}) return "an error goes elsewhere";
         for (std::size_t i = 0; i < quotes; ++i) {
             const std::size_t check = in.l4() + (in.protocol() == 1 ? 2 : in.protocol() == 17 ? 6 : 16);

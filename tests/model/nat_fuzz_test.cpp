@@ -65,20 +65,45 @@ TEST(nat, forgets_the_silent_and_never_has_more_than_its_table) {
     while (syn.protocol() != 6) syn = frame(random);
     nat.at(1'000'000);
     unsigned passed = 0;
-    for (unsigned i = 0; i < 60'000; ++i) {  // a scan
+    for (unsigned i = 0; i < tool::nat::most; ++i) {  // a scan
         nat_frame f = syn;
-        f.set16(f.l4(), i);
+        f.set32(26, static_cast<std::uint32_t>(random())), f.set16(f.l4(), i);
         passed += nat.out(f.b) == tool::nat::then::pass ? 1U : 0U;
     }
     EXPECT_EQ(passed, nat.connections());
     EXPECT_GT(passed, tool::nat::most * 9 / 10);
+    for (unsigned i = tool::nat::most; i < 0x10000; ++i) {
+        nat_frame f = syn;
+        f.set32(26, static_cast<std::uint32_t>(random())), f.set16(f.l4(), i);
+        passed += nat.out(f.b) == tool::nat::then::pass ? 1U : 0U;
+    }
     EXPECT_LE(passed, tool::nat::most);
+    EXPECT_EQ(passed, nat.connections());
     nat.at(1'000'000 + tool::nat::idle(6) - 1);
     EXPECT_EQ(nat.connections(), passed);
     nat.at(1'000'000 + tool::nat::idle(6));
     EXPECT_EQ(nat.connections(), 0U);
     nat_frame f = syn;
     EXPECT_EQ(nat.out(f.b), tool::nat::then::pass);
+}
+
+// 0 would say that there is no checksum: one sum of 65535 is written as its other zero.
+TEST(nat, never_takes_the_checksum_from_udp) {
+    tool::nat nat(nat_check::address);
+    nat.at(1);
+    for (unsigned word = 0; word < 0x10000; ++word) {
+        nat_frame f{std::vector<std::uint8_t>(46)};
+        f.set16(12, 0x0800), f.set16(14, 0x4500), f.set16(16, 32), f.b[23] = 17, f.set32(26, 0x0a000001), f.set32(30, 0x08080808);
+        f.set16(34, 1000), f.set16(36, 53), f.set16(38, 12), f.set16(42, word);
+        f.set16(40, 1);  // for wrong() to look
+        const unsigned sum = 0xffff - (f.wrong().second + 0xffff - 1) % 0xffff;
+        f.set16(40, sum);
+        ASSERT_EQ(f.wrong().second, 0U);
+        ASSERT_EQ(nat.out(f.b), tool::nat::then::pass);
+        ASSERT_EQ(f.wrong().second, 0U);
+        ASSERT_NE(f.n16(40), 0U) << word;
+    }
+    EXPECT_EQ(nat.connections(), 1U);
 }
 
 }  // namespace
