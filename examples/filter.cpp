@@ -39,6 +39,7 @@ private:
 
 template <class A, class B>
 void run(A& a, B& b, const pcap_filter& filter, unsigned long long frames) {
+    std::fprintf(stderr, "filter: %s to %s\n", a.name().c_str(), b.name().c_str());
     unsigned long long seen = 0;
     while (stopped == 0 && seen < frames && a.status() && b.status()) {
         const auto most = static_cast<nm::index_t>(std::min(frames - seen, 256ULL));

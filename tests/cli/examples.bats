@@ -13,6 +13,17 @@ example() {
     ends 0
 }
 
+# begun PROGRAM: it has opened its ports, and said so in ./err.
+begun() {
+    local i
+    for i in $(seq 400); do
+        grep -q "^$1: " err && return 0
+        sleep 0.05
+    done
+    cat err
+    return 1
+}
+
 @test "epoll: level and edge triggered" {
     example epoll
     says "level triggered: 20000 frames in order"
@@ -56,7 +67,8 @@ example() {
 
 @test "pcap_style shows what another program sends" {
     [ -x "$NM_BIN/pcap_style" ] || skip "pcap_style is not built in this preset"
-    timeout 20 "$NM_BIN/pcap_style" 'netmap:a}1' 3 >out 2>err 3>&- &
+    timeout 60 "$NM_BIN/pcap_style" 'netmap:a}1' 3 >out 2>err 3>&- &
+    begun pcap_style
     timeout 20 "$NM_BIN/pkt-gen" -i 'netmap:a{1' -f tx -n 3 -S 02:00:00:00:00:01 -D 02:00:00:00:00:02
     wait $!
     [ "$(grep -c '^02:00:00:00:00:01 > 02:00:00:00:00:02, type 0x0800, length 60$' out)" = 3 ] || { cat out err; false; }
@@ -64,7 +76,8 @@ example() {
 
 @test "filter: what a pcap expression says" {
     [ -x "$NM_BIN/filter" ] || skip "filter is not built in this preset"
-    timeout 20 "$NM_BIN/filter" 'netmap:a}1' 'netmap:b{1' 'udp dst port 7 and dst host 10.1.0.1' 1500 >out 2>err 3>&- &
+    timeout 60 "$NM_BIN/filter" 'netmap:a}1' 'netmap:b{1' 'udp dst port 7 and dst host 10.1.0.1' 1500 >out 2>err 3>&- &
+    begun filter
     timeout 20 "$NM_BIN/pkt-gen" -i 'netmap:a{1' -f tx -n 900 -d 10.1.0.1:7
     timeout 20 "$NM_BIN/pkt-gen" -i 'netmap:a{1' -f tx -n 600 -d 10.1.0.1:8
     wait $!

@@ -67,7 +67,7 @@ in_ns() {
     [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
     ip netns exec ${ns}w timeout -s INT 80 "$tool" netmap:m0 netmap:m1 10.86.0.5 >out 2>err 3>&- &
     local job=$! i
-    for i in $(seq 100); do
+    for i in $(seq 400); do
         [ "$(grep -c '^nat: ' err)" = 2 ] && break
         sleep 0.05
     done

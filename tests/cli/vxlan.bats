@@ -86,7 +86,7 @@ PY
         ip netns exec ${ns}w$i timeout -s INT 100 "$NM_BIN/switch" -i vxlan0 -i m$i >out$i 2>err$i 3>&- &
         jobs+=($!)
     done
-    for i in $(seq 200); do
+    for i in $(seq 600); do
         grep -q ' members$' err0 && grep -q ' members$' err1 && break
         sleep 0.05
     done
