@@ -59,6 +59,20 @@ public:
     [[nodiscard]] box wait_full(Wanted&& wanted) {
         return wait([&] { return wanted() && !closed_; }, [this] { return take_full(); });
     }
+    /// What is full is worth beginning with, though more could be on the way.
+    void let_go() {
+        {
+            const std::lock_guard guard(mutex_);
+            stocked_ = true;
+        }
+        changed_.notify_all();
+    }
+    /// Waits, as long as `wanted()`, for all boxes to be full, for the last one, or for let_go().
+    template <class Wanted>
+    void wait_stocked(Wanted&& wanted) {
+        std::unique_lock lock(mutex_);
+        while (!stocked_ && !closed_ && wanted()) changed_.wait_for(lock, std::chrono::milliseconds(50));
+    }
     void put_empty(box b) { put(empty_, std::move(b)); }
     /// It is closed, and all that was full has been taken.
     [[nodiscard]] bool over() {
@@ -78,7 +92,11 @@ private:
             empty_.pop_back();
             return b;
         }
-        if (made_ == most_) return nullptr;
+        if (made_ == most_) {
+            if (!stocked_) changed_.notify_all();
+            stocked_ = true;
+            return nullptr;
+        }
         ++made_;
         return std::make_unique<Box>();
     }
@@ -111,7 +129,7 @@ private:
     std::condition_variable changed_;
     std::vector<box> full_, empty_;
     std::size_t made_ = 0;
-    bool closed_ = false;
+    bool closed_ = false, stocked_ = false;
 };
 
 }  // namespace nmreplay

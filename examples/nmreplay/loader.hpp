@@ -48,6 +48,7 @@ public:
         // The port need not wait for a crate to be full when a pipe has no more just now.
         from_.on_wait([this] {
             hand_over();
+            if (load_.read != 0) to_.let_go();
             return wanted_();
         });
         try {

@@ -110,8 +110,9 @@ private:
         ::nanosleep(&t, nullptr);
     }
 
-    // Times begin when there is something to send.
+    // Times begin when there is something to send, and much of it, so that the first frames are not late already.
     void first_crate() {
+        from_.wait_stocked([this] { return !run_.stopped(); });
         crate_ = from_.wait_full([this] { return !run_.stopped(); });
     }
     [[nodiscard]] bool next_crate() {

@@ -263,6 +263,24 @@ TEST(replay_conveyor, bounds_what_is_under_way) {
     EXPECT_FALSE(c.wait_full([] { return true; }));
 }
 
+TEST(replay_conveyor, begins_when_it_is_stocked) {
+    conveyor<int> c(2);
+    unsigned asked = 0;
+    const auto once = [&asked] { return asked++ == 0; };
+    c.put_full(c.try_empty());
+    c.wait_stocked(once);
+    EXPECT_EQ(asked, 2U);
+    c.put_full(c.try_empty());
+    EXPECT_FALSE(c.try_empty());
+    c.wait_stocked([] { return ADD_FAILURE(), true; });
+    conveyor<int> live(2);
+    live.let_go();
+    live.wait_stocked([] { return ADD_FAILURE(), true; });
+    conveyor<int> ended(2);
+    ended.close();
+    ended.wait_stocked([] { return ADD_FAILURE(), true; });
+}
+
 TEST(replay_conveyor, all_comes_over_in_order) {
     conveyor<int> c(3);
     std::thread filler([&c] {
