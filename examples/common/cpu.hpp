@@ -21,4 +21,12 @@ inline void pin_to(int cpu, std::string_view option) {
                         std::to_string(std::thread::hardware_concurrency()) + ", counted from 0");
 }
 
+/// The calling thread goes before all that are not of this kind, SCHED_RR, and gives up its CPU when it waits.
+inline void run_in_real_time(std::string_view option) {
+    sched_param p{};
+    p.sched_priority = ::sched_get_priority_min(SCHED_RR) + 9;
+    if (::pthread_setschedparam(::pthread_self(), SCHED_RR, &p) != 0)
+        throw run_error(std::string(option) + ": not permitted here; it takes root, or CAP_SYS_NICE");
+}
+
 }  // namespace tool

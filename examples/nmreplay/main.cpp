@@ -38,7 +38,9 @@ struct job {
     void watch() {
         try {
             tool::rate_report report(s.style);
-            run.watch(std::uint64_t{s.report_ms} * 1'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [&] { report.interval(look()); });
+            // A replay's time begins with its first frame.
+            const auto limit = s.records() ? static_cast<std::uint64_t>(s.seconds * 1e9) : 0;
+            run.watch(std::uint64_t{s.report_ms} * 1'000'000, limit, [&] { report.interval(look()); });
         } catch (...) {
             run.stop();
             run.watch(1'000'000'000, 0, [] {});
@@ -46,8 +48,10 @@ struct job {
         }
         sum.done = look();
     }
-    void pin(int cpu) const {
+    /// Puts the calling thread where it is to run.
+    void place(int cpu) const {
         if (cpu >= 0) tool::pin_to(cpu, "-C");
+        if (s.realtime) tool::run_in_real_time("--realtime");
     }
 };
 
@@ -63,14 +67,17 @@ void replay(job& j, P& port) {
                 [&j] { return j.wanted(); });
     j.run.start([&] {
         const conveyor<crate>::closing end(road);
-        j.pin(s.other_cpu);
+        j.place(s.other_cpu);
         read();
     });
     j.run.start([&] {
-        j.pin(s.cpu);
+        j.place(s.cpu);
         send();
     });
     j.watch();
+    if (s.verbose > 0)
+        tool::print_err(fmt::format("nmreplay: frames of up to {} bytes fit; {} MiB of {} were in use between the file and the port\n", sender<P>::longest(port),
+                                    road.made(), j.boxes()));
     j.sum.from_file = read.what();
     j.sum.tx.add(port.tx(0));
     j.sum.seconds = seconds_of(j.sum.sent.began, j.sum.sent.ended);
@@ -89,15 +96,16 @@ void record(job& j, P& port) {
     recorder<P> take(port, j.run, s, road, j.done, j.sum.recorded);
     film_writer write(road, fd, s.to_stdout() ? "standard output" : "\"" + s.record + "\"");
     j.run.start([&] {
-        j.pin(s.other_cpu);
+        j.place(s.other_cpu);
         write();
     });
     j.run.start([&] {
         const conveyor<reel>::closing end(road);
-        j.pin(s.cpu);
+        j.place(s.cpu);
         take();
     });
     j.watch();
+    if (s.verbose > 0) tool::print_err(fmt::format("nmreplay: {} MiB of {} were in use between the port and the file\n", road.made(), j.boxes()));
     j.sum.rx = port.rx_stats();
     j.sum.seconds = seconds_of(j.sum.recorded.began, j.sum.recorded.ended);
 }

@@ -29,7 +29,8 @@ public:
 
     sender(P& port, tool::run& run, const settings& s, conveyor<crate>& from, tool::tally& done, sending& out)
         : port_(port), ring_(ring_of(port)), run_(run), s_(s), from_(from), done_(done), out_(out), piece_(piece_of(ring_)),
-          timed_(s.pace().what != bandwidth::kind::unlimited) {}
+          timed_(s.pace().what != bandwidth::kind::unlimited),
+          limit_(s.seconds > 0 ? static_cast<std::uint64_t>(s.seconds * 1e9) : ~std::uint64_t{0}) {}
 
     /// The longest frame that the port takes.
     [[nodiscard]] static std::uint32_t longest(P& port) {
@@ -56,11 +57,14 @@ private:
     /// What goes into one slot, whose length has 16 bits.
     [[nodiscard]] static std::uint32_t piece_of(const ring_type& r) noexcept { return std::min<std::uint32_t>(r.buf_size(), 65535); }
     [[nodiscard]] bool over() const noexcept { return run_.stopped() || (s_.count != 0 && sent_ >= s_.count); }
+    /// While there is nothing to send.
+    [[nodiscard]] bool wanted() const noexcept { return !run_.stopped() && clock_.now() < limit_; }
     [[nodiscard]] std::size_t records() const noexcept { return crate_ ? crate_->records.size() : 0; }
 
     /// One round: sends what is due, or waits for the next frame's time, or for room.
     void step() {
         const std::uint64_t now = clock_.now();
+        if (now >= limit_) return run_.stop();
         std::uint32_t most = s_.burst.value_or(128);
         if (s_.count != 0) most = static_cast<std::uint32_t>(std::min<std::uint64_t>(most, s_.count - sent_));
         const auto waiting = std::span<const record>(crate_->records).subspan(at_);
@@ -112,8 +116,9 @@ private:
 
     // Times begin when there is something to send, and much of it, so that the first frames are not late already.
     void first_crate() {
-        from_.wait_stocked([this] { return !run_.stopped(); });
-        crate_ = from_.wait_full([this] { return !run_.stopped(); });
+        clock_.start();
+        from_.wait_stocked([this] { return wanted(); });
+        crate_ = from_.wait_full([this] { return wanted(); });
     }
     [[nodiscard]] bool next_crate() {
         if (crate_) {
@@ -124,7 +129,7 @@ private:
         crate_ = from_.try_full();
         if (crate_ || from_.over()) return crate_ != nullptr;
         ++out_.dry;
-        crate_ = from_.wait_full([this] { return !run_.stopped(); });
+        crate_ = from_.wait_full([this] { return wanted(); });
         return crate_ != nullptr;
     }
 
@@ -152,6 +157,7 @@ private:
     sending& out_;
     const std::uint32_t piece_;
     const bool timed_;
+    const std::uint64_t limit_;  ///< --time: nanoseconds from the first frame on
     timekeeper<nm::system_clock> clock_;
     tool::desertion nobody_{tool::missing_end(s_.port, s_.peer)};
     tool::idle rest_;

@@ -31,6 +31,7 @@ struct settings {
     double wait_link = 0;
     bool exit_when_quiet = false;
     int cpu = -1, other_cpu = -1;  ///< of the thread at the port, of the one at the file
+    bool realtime = false;
     int verbose = 0;
     unsigned report_ms = 1000;
     std::string require_mode;

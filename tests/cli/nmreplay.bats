@@ -103,7 +103,7 @@ recording() {
     usage "out of range" -b 0
     usage "out of range" -b 8193
     usage "out of range" --read-ahead 1M
-    for o in -v -W --json --csv --help --version; do go $o=1; [ "$status" -eq 2 ]; done
+    for o in -v -W --realtime --json --csv --help --version; do go $o=1; [ "$status" -eq 2 ]; done
 }
 
 @test "help and version" {
@@ -255,7 +255,7 @@ PY
     timeout 20 "$tool" -f x.pcap -i null:x --loop 0 -n 12345 --speed 0 --json >out 2>err
     json out 'd["packets"] == 12345 and d["read"] == d["packets"] + d["unsent"]'
     timeout 20 "$tool" -f x.pcap -i null:x --loop 0 --time 0.3 --speed 0 --json >out 2>err
-    json out 'd["packets"] > 1000 and d["read"] == d["packets"] + d["unsent"]'
+    json out 'd["packets"] > 0 and 0.3 <= d["seconds"] and d["read"] == d["packets"] + d["unsent"]'
     timeout 30 "$tool" -f x.pcap -i null:x --loop 0 --csv --report 100 >out 2>err 3>&- &
     local replay=$!
     jobs_of_test+=($replay)
@@ -338,6 +338,10 @@ PY
     ends 1 "-C: cannot run on CPU 4095"
     go --record y.pcap -i null:x -C 0,4095,0,0
     ends 1 "-C: cannot run on CPU 4095"
+    go -f x.pcap -i null:x -v
+    ends 0 "1 MiB of 62 were in use"
+    go -f x.pcap -i null:x --realtime
+    if [ "$status" -ne 0 ]; then ends 1 "--realtime: not permitted here"; fi
     go --record y.pcap -i null:x -C 4095
     ends 1 "-C: cannot run on CPU 4095"
 }
