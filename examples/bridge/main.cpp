@@ -8,6 +8,7 @@
 #include "books.hpp"
 #include "common/main.hpp"
 #include "common/peer.hpp"
+#include "common/watchable.hpp"
 #include "forwarder.hpp"
 
 namespace {
@@ -29,6 +30,7 @@ struct job {
     settings s;
     nm::context ctx{memory_of(s)};
     std::vector<tool::any_port> ports;
+    tool::watch_permits permits;
     std::vector<std::optional<nm::sys::link_counters>> kernel;  ///< as they were when the ports were opened
     std::unique_ptr<tool::peer> feeder, drain;
     pair sides{};
@@ -52,7 +54,7 @@ struct job {
 }
 
 /// Driven by another process, or the host of this machine, in memory of theirs.
-[[nodiscard]] bool is_served(const nm::port_spec& s) { return s.kind == nm::port_kind::vale || s.kind == nm::port_kind::ptnet; }
+[[nodiscard]] bool is_served(const nm::port_spec& s) { return s.kind == nm::port_kind::vale || s.kind == nm::port_kind::ptnet || s.monitor(); }
 [[nodiscard]] bool is_pci(const std::string& name) { return tool::spec_of(name).kind == nm::port_kind::pci; }
 
 /// One memory for both ports, so that buffers are swapped; none when a name asks for memory itself, or for a NIC: what that
@@ -113,6 +115,8 @@ void open_all(job& j) {
         complete_frames_for(j.ports[0], j.ports[1]);
         complete_frames_for(j.ports[1], j.ports[0]);
     }
+    // An interface and its host rings are watched by one name.
+    for (std::size_t i = 0; j.s.watchable && i < (j.s.with_host ? 1 : j.s.ports.size()); ++i) tool::let_watch(j.permits, j.ctx, j.s.ports[i]);
     if (j.s.copy && j.ports.size() == 2) {
         const auto base = [](auto& p) { return p.region().base(); };
         if (std::visit(base, j.ports[0]) == std::visit(base, j.ports[1]))

@@ -24,6 +24,7 @@ struct settings {
     double seconds = 0;       ///< 0: no end
     unsigned report_ms = 1000;
     std::string require_mode;
+    bool watchable = false;
     tool::report_style style;
     tool::expectations expect;
     std::vector<std::string> notes;

@@ -6,7 +6,7 @@
 #include <charconv>
 #include <fmt/format.h>
 
-#include "nm/base/pipe_wakes.hpp"
+#include "nm/ptnet/hand_over.hpp"
 #include "nm/version.hpp"
 
 namespace host {
@@ -144,37 +144,22 @@ bool board::holds(client who) const noexcept {
 void board::open(client from, const control_message& m) {
     auto made = serve(from, m);
     if (!made) return refuse(from, m, made.error());
-    auto& port = *made->what;
-    // Signalled so that no client can make the loop wait.
-    std::vector<nm::base::unique_fd> theirs;
+    std::shared_ptr<nm::base::kernel_bell> bell;
     if (m.words<nm::sys::port_wish>()->eventfds != 0) {
         if (!bell_) {
-            auto bell = nm::base::kernel_bell::make();
-            if (!bell) return refuse(from, m, bell.error());
-            bell_ = std::move(*bell);
+            auto rung = nm::base::kernel_bell::make();
+            if (!rung) return refuse(from, m, rung.error());
+            bell_ = std::move(*rung);
         }
-        port.wake_by(bell_);
-    } else {
-        for (unsigned v = 0; v < port.vectors(); ++v) {
-            auto wake = nm::pipe_wakes::make();
-            if (!wake) return refuse(from, m, wake.error());
-            theirs.push_back(std::move(*wake));
-        }
-        auto ours = nm::pipe_wakes::reopen(theirs);
-        if (!ours) return refuse(from, m, ours.error());
-        port.wake_by(std::move(*ours));
+        bell = bell_;
     }
+    auto told = nm::ptnet::hand_over(*made->what, *made->memory, bell);
+    if (!told) return refuse(from, m, told.error());
     if (auto ok = loop_->add(made->what); !ok) return refuse(from, m, ok.error());
-    std::vector<int> fds{made->memory->fd()};
-    for (unsigned v = 0; v < port.vectors(); ++v) fds.push_back(port.kick_fd(v));
-    for (unsigned v = 0; v < port.vectors(); ++v) fds.push_back(theirs.empty() ? port.irq_fd(v) : theirs[v].get());
-    control_message a;
-    a.type = nm::sys::control_type::answer;
-    a.sequence = m.sequence;
-    a.put(nm::sys::port_words{.size = made->memory->size(), .port = 0, .vectors = port.vectors()});
+    told->answer.sequence = m.sequence;
     ports_.push_back(std::move(*made));
     server_.hold(from, true);
-    server_.send(from, a, fds);
+    server_.send(from, told->answer, told->fds);
 }
 
 void board::obey(client from, const control_message& m) {

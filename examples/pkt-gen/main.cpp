@@ -8,6 +8,7 @@
 #include "common/main.hpp"
 #include "common/open.hpp"
 #include "common/peer.hpp"
+#include "common/watchable.hpp"
 #include "pinger.hpp"
 #include "receiver.hpp"
 #include "sender.hpp"
@@ -27,6 +28,7 @@ struct job {
     std::string nobody_there;
     nm::context ctx;
     std::optional<tool::any_port> port;
+    tool::watch_permits permits;
     std::unique_ptr<tool::peer> peer;
     std::vector<std::unique_ptr<tool::tally>> tallies;
     std::vector<std::unique_ptr<worker>> workers;
@@ -112,6 +114,7 @@ void limit_cpus(unsigned count) {
     if (s.tx_rings != 0) o.tx_rings = s.tx_rings;
     if (s.rx_rings != 0) o.rx_rings = s.rx_rings;
     j.port = tool::open_port(j.ctx, s.port, o, s.require_mode);
+    if (s.watchable) tool::let_watch(j.permits, j.ctx, s.port);
     if (!s.peer.empty()) {
         const auto role = s.what == function::tx     ? tool::peer_role::drain
                           : s.what == function::ping ? tool::peer_role::echo

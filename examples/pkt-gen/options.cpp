@@ -142,6 +142,7 @@ constexpr tool::option<settings> table[] = {
          s.require_mode = v;
      },
      tool::mode_choices},
+    {0, "watchable", "", "let other programs of this user watch the port: nm-dump -i PORT/rt", [](settings& s, text) { s.watchable = true; }},
     {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more is lost", [](settings& s, text v) { s.expect.set_loss(v); }},
     {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so",
      [](settings& s, text v) { s.expect.set_pps(v); }},

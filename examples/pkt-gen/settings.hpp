@@ -40,6 +40,7 @@ struct settings {
     unsigned tx_slots = 0, rx_slots = 0, tx_rings = 0, rx_rings = 0;
     std::string pcap;
     std::string require_mode;
+    bool watchable = false;
     std::string hgrm;
     tool::report_style style;
     tool::expectations expect;

@@ -35,7 +35,7 @@ namespace nm {
 using all_ports = port_list<netdev, pipe, vale_port, null_port, monitor, nic<e1000>, nic<virtio_net>, nic<vmxnet3>, nic<ixgbe>, ptnet_port>;
 
 /// The same for programs that meet others, as netmap's do: pipes and switches are those of all programs of this user.
-using process_ports = port_list<netdev, shared_pipe, process_port, null_port, monitor, nic<e1000>, nic<virtio_net>, nic<vmxnet3>, nic<ixgbe>, ptnet_port>;
+using process_ports = port_list<netdev, shared_pipe, own_monitor, process_port, null_port, nic<e1000>, nic<virtio_net>, nic<vmxnet3>, nic<ixgbe>, ptnet_port>;
 
 /// What a port of any kind would be, without opening it. (A template, so that only who asks compiles the answers.)
 template <class = void>

@@ -233,4 +233,19 @@ private:
 
 static_assert(port_type<monitor>);
 
+/// The same in a program whose switches are in other processes: their ports are not its own to watch (nm::process_port does).
+class own_monitor : public monitor {
+public:
+    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return s.monitor() && (s.kind != port_kind::vale || !s.pipe_id.empty()); }
+    [[nodiscard]] static result<own_monitor> open(context& ctx, const port_spec& spec, const open_options& o) {
+        auto m = monitor::open(ctx, spec, o);
+        if (!m) return forward_error(m);
+        return own_monitor(std::move(*m));
+    }
+
+private:
+    explicit own_monitor(monitor m) noexcept : monitor(std::move(m)) {}
+};
+static_assert(port_type<own_monitor>);
+
 }  // namespace nm

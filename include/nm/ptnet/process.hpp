@@ -17,19 +17,25 @@ namespace nm {
 /// `valeN:PORT` by the process that hosts valeN (sys/control.hpp), so that any programs of one user meet on one switch: rings and
 /// buffers of the switch's port, of which nothing is copied on the way here. A program that makes a vale_switch of its own opens
 /// vale_port instead. The port is gone when it is closed, or its program dies. `valeN:PORT/r`, `/t`, `/rt` watch such a port, whoever of the
-/// same user has it open (ports/monitor.hpp): copies, since the port's memory is between it and its own program only.
+/// same user has it open (ports/monitor.hpp): copies, since the port's memory is between it and its own program only. `netmap:eth0/rt` and
+/// `netmap:p{1/rt` do likewise with a port that another program has open, if that one lets it be watched (watch.hpp).
 class process_port : public ptnet_port {
 public:
-    static constexpr const char* kind_name = "ports of a switch and their monitors (valeNAME:PORT, valeNAME:PORT/r)";
-    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return s.kind == port_kind::vale && s.pipe_id.empty(); }
+    static constexpr const char* kind_name = "ports of a switch (valeNAME:PORT), monitors of ports of other programs (PORT/r, /t)";
+    [[nodiscard]] static bool matches(const port_spec& s) noexcept { return (s.kind == port_kind::vale && s.pipe_id.empty()) || s.monitor(); }
 
     [[nodiscard]] static result<process_port> open(context& ctx, const port_spec& spec, const open_options& o) {
         if (o.memory || o.mem_id || spec.mem_id || !spec.share.empty())
             return fail(EINVAL, spec.name + ": a port of another process lives in that process's memory, not in one that is asked for");
         if (o.indirect) return fail(EOPNOTSUPP, spec.name + ": indirect buffers are addresses of this process, and another one drives the port");
-        if (spec.mode != ring_mode::all && spec.mode != ring_mode::one) return fail(EINVAL, spec.name + ": a port of a switch has no host rings");
+        if (!spec.monitor() && spec.mode != ring_mode::all && spec.mode != ring_mode::one) return fail(EINVAL, spec.name + ": a port of a switch has no host rings");
         if (spec.zero_copy_monitor) return fail(EOPNOTSUPP, spec.name + ": the memory of another program's port is not ours to look into; leave out the z, for copies");
-        auto grant = sys::open_at_host(switch_of(spec), at_host(spec), wish(spec, o));
+        const bool at_switch = spec.kind == port_kind::vale && spec.pipe_id.empty();
+        sys::reach_options reach;
+        reach.start = at_switch;
+        auto grant = sys::open_at_host(at_switch ? switch_of(spec) : watched_at(spec), at_host(spec), wish(spec, o), reach);
+        if (!grant && !at_switch && grant.error().code.value() == ENOENT)
+            return fail(ENOENT, at_host(spec) + ": no program lets that port be watched; one that has it open may (watch_permit; the tools: --watchable)");
         if (!grant) return forward_error(grant);
         auto map = base::map_sealed(grant->memory.get(), grant->words.size);
         if (!map) return forward_error(map);
@@ -60,7 +66,7 @@ public:
         port_info i;
         i.name = at_host(spec);
         i.mode = "ptnet";
-        i.reason = "a switch in a process of its own";
+        i.reason = spec.monitor() ? "watches another program's port" : "a switch in a process of its own";
         i.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
         i.rx_rings = o.rx_rings.value_or(i.tx_rings);
         i.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(1024));
@@ -70,6 +76,14 @@ public:
         return i;
     }
 
+    /// Where a program that lets its port be watched is met.
+    [[nodiscard]] static std::string watched_at(const port_spec& s) {
+        std::string at = "watch-" + s.name + (s.pipe_id.empty() ? "" : (s.pipe_slave ? ".s." : ".m.") + s.pipe_id);
+        for (char& c : at)
+            if (c == ':') c = '_';  // a PCI address
+        return at;
+    }
+
 private:
     explicit process_port(ptnet_port p) noexcept : ptnet_port(std::move(p)) {}
 
@@ -77,7 +91,11 @@ private:
     /// The name as the host is to open it.
     [[nodiscard]] static std::string at_host(const port_spec& s) {
         if (!s.monitor()) return s.name;
-        return s.name + (s.mode == ring_mode::one ? "-" + std::to_string(s.ring) : "") + "/" + (s.monitor_rx ? "r" : "") + (s.monitor_tx ? "t" : "");
+        const bool one = s.mode == ring_mode::one || s.mode == ring_mode::one_host;
+        const bool host = s.mode == ring_mode::host || s.mode == ring_mode::one_host;
+        const char* const prefix = s.kind == port_kind::vale ? "" : s.kind == port_kind::null ? "null:" : s.kind == port_kind::ptnet ? "ptnet:" : "netmap:";
+        return prefix + s.name + (s.pipe_id.empty() ? "" : (s.pipe_slave ? "}" : "{") + s.pipe_id) + (host ? "^" : "") +
+               (one ? (host ? "" : "-") + std::to_string(s.ring) : "") + "/" + (s.monitor_rx ? "r" : "") + (s.monitor_tx ? "t" : "");
     }
     [[nodiscard]] static sys::port_wish wish(const port_spec& spec, const open_options& o) {
         sys::port_wish w;
