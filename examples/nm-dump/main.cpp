@@ -32,11 +32,13 @@ struct job {
 
 /// A port that another program has, and lets others watch. Else a monitor sees a port of this program, which alone has none but
 /// those of --feed and --drain; but an interface can be taken, and its host kept connected meanwhile.
-[[nodiscard]] nm::result<any_port> open_elsewhere(job& j, const std::string& name, const nm::port_spec& spec) {
+[[nodiscard]] nm::result<any_port> open_elsewhere(job& j, const std::string& name, const nm::port_spec& spec, const nm::error& not_here) {
     if (!spec.zero_copy_monitor) {
         auto theirs = nm::try_open<nm::process_port>(j.ctx, name);
         if (theirs) return any_port(std::move(*theirs));
-        if (theirs.error().code.value() != ENOENT || spec.kind != nm::port_kind::netdev) return nm::forward_error(theirs);
+        if (theirs.error().code.value() != ENOENT) return nm::forward_error(theirs);
+        if (spec.kind != nm::port_kind::netdev)
+            throw tool::run_error(name + ": " + not_here.text + " (with --feed or --drain); nor does another program let it be watched (--watchable)");
     }
     if (spec.kind != nm::port_kind::netdev) throw tool::run_error(name + ": a monitor in the memory of a port is for the program that has it; leave out the z");
     if (!j.passages.contains(spec.name)) {
@@ -50,7 +52,7 @@ struct job {
 void open_source(job& j, const std::string& name) {
     const nm::port_spec spec = tool::spec_of(name);
     auto port = nm::try_open<nm::process_ports>(j.ctx, name);
-    if (!port && spec.monitor() && port.error().code.value() == ENOENT) port = open_elsewhere(j, name, spec);
+    if (!port && spec.monitor() && port.error().code.value() == ENOENT) port = open_elsewhere(j, name, spec, port.error());
     if (!port) throw tool::run_error(port.error().text);
     const nm::port_info& i = std::visit([](auto& p) -> const nm::port_info& { return p.info(); }, *port);
     tool::print_err(fmt::format("{}: {}{}; {} rx rings of {} slots\n", name, i.mode, i.reason.empty() ? "" : " (" + i.reason + ")",
