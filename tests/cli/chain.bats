@@ -60,11 +60,16 @@ all_there() { [ "$(size_of_all)" -ge "$1" ]; }
     ends 0
     # Each file has a header of 24 bytes of its own.
     soon all_there $(($(wc -c <in.pcap) + 48))
-    kill -INT $lb "${recorders[@]}"
-    wait $lb
+    # lb first: what lies in a pipe whose consumer has gone would be lost.
+    kill -INT $lb
+    wait $lb || {
+        cat lb.out lb.err
+        return 1
+    }
+    kill -INT "${recorders[@]}"
     for i in "${recorders[@]}"; do wait $i; done
     python3 "$chain" check in.pcap flows.json x0.pcap x1.pcap x2.pcap
     local n
     n=$(python3 -c 'import json; print(len(json.load(open("flows.json"))))')
-    json lb.out "d['packets'] == $n"  # and nothing lost: its status
+    json lb.out "d['packets'] == $n and d['groups'][0]['forwarded'] == $n and d['conserved']"
 }
