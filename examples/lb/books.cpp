@@ -51,6 +51,8 @@ std::string books::table(const settings& s, const std::vector<tool::outcome>& ou
                            p.count.forwarded, p.count.forwarded_bytes, p.count.dropped, p.count.queued, p.waiting);
     out += fmt::format("{}: {} frames, {} bytes; {} dropped on the way in{}, {} left there\n", input, received, bytes, rx.dropped(),
                        rx.dropped() != 0 ? " (" + tool::drops_text(rx) + ")" : "", left);
+    if (kernel)
+        out += fmt::format("  the {} counted {} in, {} dropped\n", info.mode == "vfio" ? "device" : "kernel", kernel->rx_packets, kernel->rx_dropped);
     out += "told by:";
     for (std::size_t i = 0; i < told.size(); ++i) out += fmt::format("{} {} {}", i == 0 ? "" : ",", told_names[i], told[i]);
     out += broken != 0 ? fmt::format("; {} frames without an end\n", broken) : "\n";
@@ -78,6 +80,8 @@ std::string books::to_json(const std::vector<tool::outcome>& outcomes) const {
     std::string sums;
     for (const auto& g : groups)
         sums += (sums.empty() ? "" : ", ") + counts(tool::json().add("prefix", g.prefix).add("pipes", g.count), sum(g)).add("conserved", conserved(g)).text();
+    tool::json in = tool::to_json(info).add("frames", rx.frames).add("left", left).add("dropped", rx.dropped()).add("drops", tool::drops_json(rx));
+    if (kernel) in.add("kernel", tool::json().add("rx_packets", kernel->rx_packets).add("rx_dropped", kernel->rx_dropped));
     tool::json by;
     for (std::size_t i = 0; i < told.size(); ++i) by.add(told_names[i], told[i]);
     return tool::json()
@@ -86,11 +90,7 @@ std::string books::to_json(const std::vector<tool::outcome>& outcomes) const {
         .add("packets", received)
         .add("bytes", bytes)
         .add("pps", pps())
-        .add("input", tool::to_json(info)
-                          .add("frames", rx.frames)
-                          .add("left", left)
-                          .add("dropped", rx.dropped())
-                          .add("drops", tool::drops_json(rx)))
+        .add("input", in)
         .add("told_by", by)
         .add("broken", broken)
         .raw("groups", "[" + sums + "]")
@@ -102,7 +102,8 @@ std::string books::to_json(const std::vector<tool::outcome>& outcomes) const {
         .text();
 }
 
-books close_books(const settings& s, tool::any_port& input, std::deque<pipe_outlet>& outlets, pipe_spreader& spread, double seconds) {
+books close_books(const settings& s, tool::any_port& input, const std::optional<nm::sys::link_counters>& then,
+                  std::deque<pipe_outlet>& outlets, pipe_spreader& spread, double seconds) {
     books b;
     b.input = s.input;
     b.seconds = seconds;
@@ -111,6 +112,11 @@ books close_books(const settings& s, tool::any_port& input, std::deque<pipe_outl
         b.info.name = s.input;
         b.rx = p.rx_stats();
         for (nm::index_t i = 0; i < p.num_rx_rings(); ++i) b.left += tool::left_frames(p.rx(i));
+        if (const auto now = tool::kernel_counters(p); now && then) {
+            b.kernel.emplace();
+            b.kernel->rx_packets = now->rx_packets - then->rx_packets;
+            b.kernel->rx_dropped = now->rx_dropped - then->rx_dropped;
+        }
         return p.region().base();
     }, input);
     b.received = b.rx.frames - b.left;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct books {
     nm::port_info info;
     nm::counters rx;
     std::uint64_t left = 0;      ///< arrived and not taken
+    std::optional<nm::sys::link_counters> kernel;  ///< of a kernel interface or a NIC, while lb had it
     std::uint64_t received = 0, bytes = 0, broken = 0;
     std::array<std::uint64_t, nm::vale::told_bys> told{};
     std::vector<group> groups;
@@ -40,8 +42,9 @@ struct books {
     [[nodiscard]] std::string to_json(const std::vector<tool::outcome>& outcomes) const;
 };
 
-/// When the working thread is done.
-[[nodiscard]] books close_books(const settings& s, tool::any_port& input, std::deque<pipe_outlet>& outlets, pipe_spreader& spread, double seconds);
+/// When the working thread is done. `then`: what the kernel had counted when the input was opened.
+[[nodiscard]] books close_books(const settings& s, tool::any_port& input, const std::optional<nm::sys::link_counters>& then,
+                                std::deque<pipe_outlet>& outlets, pipe_spreader& spread, double seconds);
 
 /// What each pipe did between two looks.
 class live_counts {

@@ -2,6 +2,7 @@
 // needs: fmt
 #include <deque>
 #include <memory>
+#include <optional>
 #include <syslog.h>
 
 #include "books.hpp"
@@ -51,6 +52,7 @@ struct job {
     nm::context others;  ///< what is not to share that memory
     nm::region_ptr memory;
     std::unique_ptr<tool::any_port> input;
+    std::optional<nm::sys::link_counters> kernel;  ///< as they were when it was opened
     std::deque<pipe_outlet> outlets;
     std::unique_ptr<pipe_spreader> spread;
     std::unique_ptr<tool::peer> feeder;
@@ -89,6 +91,7 @@ struct job {
 void open_all(job& j) {
     const settings& s = j.s;
     j.input = std::make_unique<tool::any_port>(tool::open_port(j.ctx, s.input, input_options(s), s.require_mode));
+    j.kernel = std::visit([](auto& p) { return tool::kernel_counters(p); }, *j.input);  // at once: frames may be coming
     if (std::visit([](auto& p) { return p.num_rx_rings(); }, *j.input) == 0) throw tool::run_error(s.input + " has no rx ring here; leave /T out of its name");
     j.memory = nm::value_or_throw(j.ctx.shared_region(memory_id(s)));
     auto groups = open_pipes(j);
@@ -165,7 +168,7 @@ void print_csv(const books& b, const tool::totals& t) {
     j.work = std::make_unique<balancer>(j.run, s, *j.input, j.outlets, *j.spread);
     j.run.start([&j] { j.work->work(); });
     watch(j);
-    const books b = close_books(s, *j.input, j.outlets, *j.spread, static_cast<double>(nm::system_clock::now_ns() - began) / 1e9);
+    const books b = close_books(s, *j.input, j.kernel, j.outlets, *j.spread, static_cast<double>(nm::system_clock::now_ns() - began) / 1e9);
     const auto outcomes = b.judge(s.expect);
     if (s.style.json || s.style.csv || s.stdout_s != 0) tool::print_err(b.table(s, outcomes));
     else tool::print_out(b.table(s, outcomes));

@@ -114,16 +114,17 @@ PY
 }
 
 @test "a consumer that is killed and comes back goes on; the others notice nothing" {
-    in_background lb "$tool" -i 'netmap:in{1' -p out:2 -B 200 --slots 128 --json -T 20
+    in_background lb "$tool" -i 'netmap:in{1' -p out:2 -B 1500 --slots 128 --json -T 20
     local lb=$pid
     soon opened lb 'netmap:out{1: pipe'
     consumes 0
     consumes 1
-    in_background tx "$NM_BIN/pkt-gen" -i 'netmap:in}1' -f tx -s 10.0.0.1:1000-10.0.0.1:1199 -R 5000
+    # Slowly: who lives may be off its CPU for half a second.
+    in_background tx "$NM_BIN/pkt-gen" -i 'netmap:in}1' -f tx -s 10.0.0.1:1000-10.0.0.1:1199 -R 3000
     soon so_far 'forwarded[0] > 300 and forwarded[1] > 300'
     kill -9 ${children[1]}
     wait ${children[1]} || true
-    soon so_far 'dropped[0] > 300 and queued[0] == 200'
+    soon so_far 'dropped[0] > 300 and queued[0] > 700'
     so_far 'dropped[1] == 0'
     consumes 0
     soon so_far 'queued[0] == 0'
@@ -145,8 +146,7 @@ PY
     soon so_far 'forwarded[0] > 100'
     kill -9 $pid
     wait $pid || true
-    sleep 0.3
-    sends 500
+    soon sends 500
     ends_well $lb
     last 'd["conserved"] and d["packets"] > 600'
 }
@@ -193,19 +193,20 @@ PY
     ip netns exec $ns sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6'
     ip -n $ns link set lb0 up
     ip -n $ns link set lb1 up
-    in_background lb ip netns exec $ns "$tool" -i netmap:lb1 -p out:2 -B 4000 --json -n 3000 --expect-loss 0
+    in_background lb ip netns exec $ns "$tool" -i netmap:lb1 -p out:2 -B 2000 --json -n 2000 --expect-loss 0  # no more than the ring has slots
     local lb=$pid failed=0
     soon opened lb 'netmap:out{1: pipe' || failed=1
     consumes 0
     consumes 1
-    ip netns exec $ns timeout 30 "$NM_BIN/pkt-gen" -i netmap:lb0 -f tx -n 3000 -R 20000 -s 10.0.0.1:1000-10.0.0.1:1199 >/dev/null 2>&1 || failed=1
+    ip netns exec $ns timeout 30 "$NM_BIN/pkt-gen" -i netmap:lb0 -f tx -n 2000 -R 20000 -s 10.0.0.1:1000-10.0.0.1:1199 >/dev/null 2>&1 || failed=1
     wait $lb || failed=1
     ip netns del $ns
     [ $failed -eq 0 ]
-    last 'd["conserved"] and d["packets"] == 3000 and all(p["swaps"] and p["forwarded"] > 300 for p in d["pipes"])'
+    last 'd["conserved"] and d["packets"] == 2000 and all(p["swaps"] and p["forwarded"] > 300 for p in d["pipes"])'
+    last 'd["input"]["kernel"]["rx_packets"] >= 2000 and d["input"]["kernel"]["rx_dropped"] == 0'
     ends_well ${children[1]}
     ends_well ${children[2]}
-    [ $(($(packets c0.out) + $(packets c1.out))) -eq 3000 ]
+    [ $(($(packets c0.out) + $(packets c1.out))) -eq 2000 ]
 }
 
 @test "whoever is the host is killed: lb says so, and the sums agree" {
