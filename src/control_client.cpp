@@ -10,6 +10,8 @@
 
 #include "control_wire.hpp"
 
+#include "nm/sys/control_places.hpp"
+
 extern char** environ;
 
 namespace nm::sys {
@@ -34,23 +36,6 @@ bool poll_until(int fd, short what, clock::time_point end) noexcept {
 }
 
 bool runs(const std::string& path) noexcept { return ::access(path.c_str(), X_OK) == 0; }
-
-result<std::string> host_program(const std::string& asked) {
-    if (!asked.empty()) return asked;
-    const std::string name = "/nm-host";
-    if (const char* there = ::secure_getenv("NM_LIBEXEC"); there != nullptr && *there == '/')
-        if (const auto path = there + name; runs(path)) return path;
-    std::array<char, 4096> self{};
-    std::string here;
-    if (const ssize_t n = ::readlink("/proc/self/exe", self.data(), self.size() - 1); n > 0) here.assign(self.data(), static_cast<std::size_t>(n));
-    here.resize(std::min(here.rfind('/'), here.size()));
-    if (const auto path = here + name; !here.empty() && runs(path)) return path;
-    const std::string above = here.substr(0, std::min(here.rfind('/'), here.size()));
-    for (const auto& prefix : {above, std::string("/usr/local"), std::string("/usr")})
-        if (const auto path = prefix + "/libexec/nm" + name; runs(path)) return path;
-    return fail(ENOENT, "nm-host, the program that a switch or a pipe between processes lives in, is neither beside this program nor in libexec/nm; "
-                        "say where it is in NM_LIBEXEC");
-}
 
 /// It goes its own way at once; what this returns says when it listens: end of file, after a sentence if it cannot.
 result<base::unique_fd> start(const std::string& program, std::string_view rendezvous) {
@@ -102,6 +87,22 @@ std::string heard(int report, clock::time_point end) {
 }
 
 }  // namespace
+
+result<std::string> find_host_program() {
+    const std::string name = "/nm-host";
+    if (const char* there = ::secure_getenv("NM_LIBEXEC"); there != nullptr && *there == '/')
+        if (const auto path = there + name; runs(path)) return path;
+    std::array<char, 4096> self{};
+    std::string here;
+    if (const ssize_t n = ::readlink("/proc/self/exe", self.data(), self.size() - 1); n > 0) here.assign(self.data(), static_cast<std::size_t>(n));
+    here.resize(std::min(here.rfind('/'), here.size()));
+    if (const auto path = here + name; !here.empty() && runs(path)) return path;
+    const std::string above = here.substr(0, std::min(here.rfind('/'), here.size()));
+    for (const auto& prefix : {above, std::string("/usr/local"), std::string("/usr")})
+        if (const auto path = prefix + "/libexec/nm" + name; runs(path)) return path;
+    return fail(ENOENT, "nm-host, the program that a switch or a pipe between processes lives in, is neither beside this program nor in libexec/nm; "
+                        "say where it is in NM_LIBEXEC");
+}
 
 result<control_channel> control_channel::connect(const runtime_dir& dir, std::string_view rendezvous) noexcept {
     if (auto ok = check_rendezvous(rendezvous); !ok) return forward_error(ok);
@@ -178,7 +179,7 @@ result<control_channel> reach_host(const runtime_dir& dir, std::string_view rend
     for (auto pause = milliseconds(20);; pause = std::min(2 * pause, milliseconds(200))) {
         auto there = control_channel::connect(dir, rendezvous);
         if (there || !o.start || there.error().code.value() != ENOENT) return there;
-        auto program = host_program(o.program);
+        auto program = o.program.empty() ? find_host_program() : result<std::string>(o.program);
         if (!program) return forward_error(program);
         auto report = start(*program, rendezvous);
         if (!report) return forward_error(report);

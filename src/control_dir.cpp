@@ -8,10 +8,20 @@
 
 #include "control_wire.hpp"
 
+#include "nm/sys/control_places.hpp"
+
 namespace nm::sys {
 namespace {
 
-std::string own_directory() {
+bool same_file(int fd, int dir, const std::string& file) noexcept {
+    struct stat mine {}, there {};
+    return ::fstat(fd, &mine) == 0 && ::fstatat(dir, file.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && mine.st_ino == there.st_ino &&
+           mine.st_dev == there.st_dev;
+}
+
+}  // namespace
+
+std::string runtime_place() {
     // Not for a program that has more rights than who started it.
     if (const char* there = ::secure_getenv("NM_RUNTIME_DIR"); there != nullptr && *there != 0) return there;
     struct stat st {};
@@ -22,15 +32,7 @@ std::string own_directory() {
     return "/tmp/nm-" + std::to_string(::geteuid());
 }
 
-bool same_file(int fd, int dir, const std::string& file) noexcept {
-    struct stat mine {}, there {};
-    return ::fstat(fd, &mine) == 0 && ::fstatat(dir, file.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && mine.st_ino == there.st_ino &&
-           mine.st_dev == there.st_dev;
-}
-
-}  // namespace
-
-result<runtime_dir> runtime_dir::open() noexcept { return open_at(own_directory()); }
+result<runtime_dir> runtime_dir::open() noexcept { return open_at(runtime_place()); }
 
 result<runtime_dir> runtime_dir::open_at(const std::string& path) noexcept {
     constexpr const char* other = "; or name another directory in NM_RUNTIME_DIR";

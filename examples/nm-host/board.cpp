@@ -6,6 +6,8 @@
 #include <charconv>
 #include <fmt/format.h>
 
+#include "common/metrics.hpp"
+
 #include "nm/ptnet/hand_over.hpp"
 #include "nm/version.hpp"
 
@@ -49,13 +51,17 @@ void board::answer(client to, const control_message& m, std::string text) {
 }
 
 void board::refuse(client to, const control_message& m, int status, const std::string& why) {
+    decline(to, m, status, why);
+    log_("refused: " + why);
+}
+
+void board::decline(client to, const control_message& m, int status, const std::string& why) {
     control_message a;
     a.type = nm::sys::control_type::answer;
     a.sequence = m.sequence;
     a.status = status != 0 ? status : EIO;
     a.payload = why.substr(0, control_message::max_payload);
     server_.send(to, a);
-    log_("refused: " + why);
 }
 
 void board::message(client from, control_message m) {
@@ -190,23 +196,28 @@ void board::host_info(client from, const control_message& m, const std::vector<s
     answer(from, m, std::move(text));
 }
 
-std::string board::describe(const nm::vale::port_stats& s) {
-    std::string text = fmt::format("number {}\nfrom_port_frames {}\nfrom_port_bytes {}\nfrom_port_dropped {}\nto_port_frames {}\nto_port_bytes {}\nto_port_dropped {}\nfloods {}\n",
-                                   s.number, s.tx.frames, s.tx.bytes, s.tx.dropped(), s.rx.frames, s.rx.bytes, s.rx.dropped(), s.floods);
+namespace {
+/// "full=3,policy=1": all causes in one field, since an answer has a limit.
+std::string drops(const nm::counters& c) {
+    std::string text;
     for (std::size_t i = 0; i < nm::causes; ++i)
-        if (const auto n = s.tx.drops[i] + s.rx.drops[i]; n != 0) {
-            std::string cause(nm::cause_name(static_cast<nm::cause>(i)));
-            std::replace(cause.begin(), cause.end(), ' ', '_');
-            text += fmt::format("dropped_{} {}\n", cause, n);
-        }
+        if (c.drops[i] != 0) text += fmt::format("{}{}={}", text.empty() ? "" : ",", tool::cause_label(i), c.drops[i]);
     return text;
+}
+}  // namespace
+
+std::string board::describe(const nm::vale::port_stats& s) {
+    return fmt::format("number {}\nfrom_port_frames {}\nfrom_port_bytes {}\nfrom_port_dropped {}\nfrom_port_drops {}\n"
+                       "to_port_frames {}\nto_port_bytes {}\nto_port_dropped {}\nto_port_drops {}\nfloods {}\n",
+                       s.number, s.tx.frames, s.tx.bytes, s.tx.dropped(), drops(s.tx), s.rx.frames, s.rx.bytes, s.rx.dropped(), drops(s.rx), s.floods);
 }
 
 std::string board::describe(const attached& a) const {
     const auto& i = a.what->info();
     const auto in = a.what->received(), out = a.what->sent();
-    return fmt::format("interface {}\nmode {}\nmade {}\nlost {}\npolling_cpu {}\ndevice_in {}\ndevice_in_dropped {}\ndevice_out {}\ndevice_out_dropped {}\n", a.interface,
-                       i.mode, a.made ? 1 : 0, a.what->lost() ? 1 : 0, a.cpu, in.frames, in.dropped(), out.frames, out.dropped());
+    return fmt::format("interface {}\nmode {}\nmade {}\nlost {}\npolling_cpu {}\ndevice_in {}\ndevice_in_dropped {}\ndevice_in_drops {}\n"
+                       "device_out {}\ndevice_out_dropped {}\ndevice_out_drops {}\n",
+                       a.interface, i.mode, a.made ? 1 : 0, a.what->lost() ? 1 : 0, a.cpu, in.frames, in.dropped(), drops(in), out.frames, out.dropped(), drops(out));
 }
 
 /// The port of that number, or of that name; then what is kept for pipes.
@@ -239,7 +250,9 @@ void board::item(client from, const control_message& m, const std::vector<std::s
         if (by_number ? n++ != wanted : w != name) continue;
         return answer(from, m, fmt::format("name {}\nkind pipe\nmaster_pid {}\nslave_pid {}\n", name, server_.pid(i.holder[0]), server_.pid(i.holder[1])));
     }
-    refuse(from, m, ENOENT, by_number ? name_ + " has no more ports" : "there is no port " + w);
+    // That is how who lists them finds the end.
+    if (by_number) return decline(from, m, ENOENT, name_ + " has no more ports");
+    refuse(from, m, ENOENT, "there is no port " + w);
 }
 
 std::list<attached>::iterator board::find(const std::string& place) noexcept {

@@ -55,6 +55,8 @@ private:
 
     void answer(client to, const control_message& m, std::string text = {});
     void refuse(client to, const control_message& m, int status, const std::string& why);
+    /// The same without a line in the log: nothing is wrong.
+    void decline(client to, const control_message& m, int status, const std::string& why);
     void refuse(client to, const control_message& m, const nm::error& e) { refuse(to, m, e.code.value(), e.text); }
     [[nodiscard]] nm::result<std::string> own_port(std::string_view text) const;
 

@@ -1,30 +1,23 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // needs: fmt
 // valectl -a vale1:eth0: talks to the switches that other processes' ports are on, with the letters of netmap's vale-ctl.
-#include <map>
+#include <algorithm>
+#include <csignal>
 #include <span>
 
+#include "common/hosts.hpp"
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
 #include "common/open.hpp"
 #include "common/values.hpp"
+#include "list.hpp"
 
 #include "nm/sys/control.hpp"
 
 namespace {
 
+using namespace valectl;
 using text = std::string_view;
-using fields = std::vector<std::pair<std::string, std::string>>;
-
-struct action {
-    char letter;
-    std::string name;
-};
-struct settings {
-    std::vector<action> actions;
-    std::vector<unsigned> numbers;  // -C
-    unsigned memory = 0, mtu = 1500;
-    bool json = false;
-};
 
 template <char Letter>
 void act(settings& s, text name) {
@@ -53,115 +46,12 @@ constexpr tool::option<settings> options[] = {
     {'m', "memory", "ID", "with -a, -h, -n: in the switch's memory of that number, which its members of the same number share",
      [](settings& s, text v) { s.memory = tool::parse_unsigned(v, 1, 65535); }},
     {0, "mtu", "BYTES", "with -n: the interface's (default 1500)", [](settings& s, text v) { s.mtu = tool::parse_unsigned(v, 68, 65521); }},
-    {0, "json", "", "one JSON object on stdout", [](settings& s, text) { s.json = true; }},
+    {'T', "report", "MS", "with -l: again every so many milliseconds, with rates, until SIGINT", [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
+    {0, "count", "COUNT", "with -T: so many times", [](settings& s, text v) { s.count = tool::parse_count(v, 1); }},
+    {0, "csv", "", "with -l: a row per port, with rates", [](settings& s, text) { s.csv = true; }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
+    {0, "json", "", "one JSON object on stdout; with -T one each time", [](settings& s, text) { s.json = true; }},
 };
-
-/// "name value" lines.
-fields fields_of(const std::string& payload) {
-    fields out;
-    for (std::size_t at = 0; at < payload.size();) {
-        const auto end = std::min(payload.find('\n', at), payload.size());
-        const std::string line = payload.substr(at, end - at);
-        if (const auto space = line.find(' '); space != line.npos) out.emplace_back(line.substr(0, space), line.substr(space + 1));
-        at = end + 1;
-    }
-    return out;
-}
-std::string value(const fields& f, text name, const char* otherwise = "") {
-    for (const auto& [n, v] : f)
-        if (n == name) return v;
-    return otherwise;
-}
-void add(tool::json& j, const fields& f) {
-    for (const auto& [n, v] : f) {
-        const bool digits = !v.empty() && v.size() < 20 && v.find_first_not_of("0123456789") == v.npos;
-        if (n == "conserved" || n == "running" || n == "lost" || n == "made") j.add(n, v == "1");
-        else if (digits && n != "name" && n != "interface" && n != "version") j.raw(n, v);
-        else if (n == "polling_cpu" && v == "-1") j.raw(n, "null");
-        else j.add(n, v);
-    }
-}
-
-[[nodiscard]] nm::sys::control_message command(const std::string& words) {
-    nm::sys::control_message m;
-    m.payload = words;
-    return m;
-}
-
-/// Not started for the asking; nothing if it has ended meanwhile.
-[[nodiscard]] std::optional<nm::sys::control_channel> running(const nm::sys::runtime_dir& dir, const std::string& name) {
-    auto c = nm::sys::control_channel::connect(dir, name);
-    if (c) return std::move(*c);
-    if (c.error().code.value() == ENOENT) return std::nullopt;
-    throw tool::run_error(c.error().text);
-}
-
-struct host {
-    fields about;
-    std::vector<fields> ports;
-};
-[[nodiscard]] std::optional<host> look(const nm::sys::runtime_dir& dir, const std::string& name) {
-    auto c = running(dir, name);
-    if (!c) return std::nullopt;
-    auto about = c->ask(command("host"));
-    if (!about && about.error().code.value() == ECONNRESET) return std::nullopt;
-    if (!about) throw tool::run_error(name + ": " + about.error().text);
-    host h{fields_of(about->payload), {}};
-    for (unsigned i = 0;; ++i) {
-        auto one = c->ask(command("item " + std::to_string(i)));
-        if (!one) break;
-        h.ports.push_back(fields_of(one->payload));
-    }
-    return h;
-}
-
-[[nodiscard]] std::string line(const fields& f) {
-    const auto kind = value(f, "kind");
-    std::string who;
-    if (kind == "port") who = "process " + value(f, "pid", "?");
-    else if (kind == "pipe") {
-        const auto side = [&f](const char* field) { return value(f, field) == "0" ? std::string("nobody") : "process " + value(f, field); };
-        return fmt::format("  {:<24} {:<11} {} and {}\n", value(f, "name"), kind, side("master_pid"), side("slave_pid"));
-    } else {
-        who = value(f, "mode") + (value(f, "lost") == "1" ? ", down" : "") + (value(f, "polling_cpu") != "-1" ? ", polled by core " + value(f, "polling_cpu") : "");
-    }
-    return fmt::format("  {:<24} {:<11} {:<20} {} frames in, {} out, {} + {} dropped\n", value(f, "name"), kind, who, value(f, "from_port_frames"),
-                       value(f, "to_port_frames"), value(f, "from_port_dropped"), value(f, "to_port_dropped"));
-}
-
-int list(const settings& s, std::string only) {
-    if (const auto colon = only.find(':'); colon != only.npos) only.resize(colon);
-    auto dir = nm::sys::runtime_dir::open();
-    if (!dir) throw tool::run_error(dir.error().text);
-    std::string all;
-    bool found = false;
-    for (const auto& name : dir->hosted()) {
-        if (!only.empty() && name != only) continue;
-        const auto h = look(*dir, name);
-        if (!h) continue;
-        found = true;
-        if (s.json) {
-            tool::json j;
-            add(j, h->about);
-            std::string ports;
-            for (const auto& p : h->ports) {
-                tool::json one;
-                add(one, p);
-                ports += (ports.empty() ? "" : ", ") + one.text();
-            }
-            all += (all.empty() ? "" : ", ") + j.raw("ports", "[" + ports + "]").text();
-            continue;
-        }
-        tool::print_out(fmt::format("{}: process {}", name, value(h->about, "pid")) +
-                        (value(h->about, "accepted").empty() ? "\n" : fmt::format(", {} accepted + {} copies = {} delivered + {} dropped\n", value(h->about, "accepted"),
-                                                                                 value(h->about, "replicas"), value(h->about, "delivered"), value(h->about, "dropped"))));
-        for (const auto& p : h->ports) tool::print_out(line(p));
-    }
-    if (!only.empty() && !found) throw tool::run_error("there is no " + only + " (in " + dir->path() + ")");
-    if (s.json) tool::print_out(tool::json().add("type", "list").raw("switches", "[" + all + "]").text() + "\n");
-    else if (!found) tool::print_err("there is no switch and no pipe of other processes (in " + dir->path() + ")\n");
-    return tool::exit_ok;
-}
 
 /// "vale1:eth0", apart.
 [[nodiscard]] std::pair<std::string, std::string> split(const action& a) {
@@ -188,15 +78,13 @@ int get(const settings& s, const action& a) {
     auto dir = nm::sys::runtime_dir::open();
     if (!dir) throw tool::run_error(dir.error().text);
     const auto where = a.name.substr(0, a.name.find(':'));
-    auto c = running(*dir, where);
+    auto c = tool::running_host(*dir, where);
     if (!c) throw tool::run_error("there is no " + where);
-    auto one = c->ask(command("item " + a.name));
+    auto one = c->ask(tool::host_command("item " + a.name));
     if (!one) throw tool::run_error(one.error().text);
-    const auto f = fields_of(one->payload);
+    const tool::fields f(one->payload);
     if (s.json) {
-        tool::json j;
-        add(j, f);
-        tool::print_out(j.text() + "\n");
+        tool::print_out(tool::to_json(f).text() + "\n");
         return tool::exit_ok;
     }
     for (const auto& [n, v] : f) tool::print_out(fmt::format("{:<20} {}\n", n, v));
@@ -225,12 +113,17 @@ void tell(const settings& s, const action& a) {
         case 'p': words = fmt::format("poll {} on {}", port, s.numbers.size() > 1 ? s.numbers[1] : 0); break;
         default: words = "poll " + port + " off"; break;
     }
-    auto done = nm::sys::ask_host(where, command(words), {}, o);
+    auto done = nm::sys::ask_host(where, tool::host_command(words), {}, o);
     if (!done) throw tool::run_error(done.error().code.value() == ENOENT && !o.start ? "there is no " + where : done.error().text);
     if (s.json) tool::print_out(tool::json().add("type", "done").add("action", std::string(1, a.letter)).add("port", a.name).text() + "\n");
 }
 
 int run(const settings& s) {
+    std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is told in a sentence
+    if (s.json + s.csv + (s.metrics == "-") > 1) throw tool::usage_error("--json, --csv and --metrics - all want stdout; choose one");
+    if (s.count != 0 && s.report_ms == 0) throw tool::usage_error("--count: how often? say -T MS, too");
+    const bool lists = s.actions.empty() || std::any_of(s.actions.begin(), s.actions.end(), [](const action& a) { return a.letter == 'l'; });
+    if (!lists && (s.csv || s.report_ms != 0 || !s.metrics.empty())) throw tool::usage_error("--csv, -T and --metrics are for -l");
     if (s.actions.empty()) return list(s, {});
     for (const auto& a : s.actions) {
         if (a.letter == 'l') (void)list(s, a.name);
@@ -243,9 +136,11 @@ int run(const settings& s) {
 constexpr tool::about self{
     .name = "valectl",
     .usage = "valectl [-l [valeN]]              what there is\n"
+             "valectl -T 1000 [--csv]           the same every second, with rates\n"
              "valectl -a valeN:eth0 [-C 2048]   attaches an interface; -h with the host's stack, -d detaches it\n"
              "valectl -n valeN:NAME             makes a port that is an interface of the system; -r removes it",
     .purpose = "A switch comes into being with its first port, in a process of its own (nm-host), and goes with its last.\n",
+    .built_in = [] { return fmt::format("interfaces: {}; -l as text, JSON, CSV, OpenMetrics", nm::all_ports::kinds()); },
 };
 
 }  // namespace
