@@ -135,7 +135,7 @@ int bind(const settings& s) {
     const auto devices = need(nm::sys::list_network_devices());
     std::vector<pci_info> done;
     int code = tool::exit_ok;
-    for (const auto& name : s.devices) {
+    for (const auto& name : s.words) {
         try {
             done.push_back(bind_one(name, devices, s));
         } catch (const tool::run_error& e) {
@@ -145,6 +145,18 @@ int bind(const settings& s) {
     }
     if (s.json) tool::print_out(to_json(done));
     return code;
+}
+
+int bind_command(settings& s) {
+    if (s.kernel && s.words.empty()) throw tool::usage_error("say which devices to give back; nmctl bind shows them");
+    if (s.force && s.kernel) throw tool::usage_error("--force is for taking a device, not for giving it back");
+    if (s.force && s.words.empty()) throw tool::usage_error("--force is for a device; say which");
+    return s.words.empty() ? show(s) : bind(s);
+}
+
+int unbind_command(settings& s) {
+    s.kernel = true;
+    return bind_command(s);
 }
 
 }  // namespace nmctl

@@ -1,22 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <string>
-#include <string_view>
-#include <vector>
+#include "settings.hpp"
 
 namespace nmctl {
-
-struct settings {
-    std::string command;              // bind, unbind
-    std::vector<std::string> devices;  // addresses, or names of interfaces
-    bool kernel = false, force = false, json = false;
-
-    void operand(std::string_view word) {
-        if (command.empty()) command = word;
-        else devices.emplace_back(word);
-    }
-};
 
 /// nmctl bind: who has which device. Exit status 0.
 int show(const settings& s);

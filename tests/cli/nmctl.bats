@@ -13,6 +13,11 @@ setup() {
     go --help
     ends 0 "nmctl bind"
     says "--force"
+    go bind --help
+    ends 0 "gives them to vfio-pci"
+    [[ $output != *--listen* ]]
+    go doctor --version
+    ends 0 "nmctl doctor (nm "
     go --version
     ends 0 "nmctl (nm "
 }
@@ -23,8 +28,11 @@ setup() {
     usage "which devices" unbind
     usage "which devices" bind --kernel
     usage "say which" bind --force
-    usage "not for giving it back" unbind --force 0000:01:00.0
+    usage "--force is no option" unbind --force 0000:01:00.0
+    usage "not for giving it back" bind --kernel --force 0000:01:00.0
     usage "--jsn is no option" bind --jsn
+    usage "--listen is no option" bind --listen 1
+    usage "the command comes first" --json doctor
 }
 
 @test "shows the network devices there are" {

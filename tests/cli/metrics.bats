@@ -1,0 +1,243 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# OpenMetrics text, from hosts and from tools, into files and over HTTP; and clients of the latter that mean no good.
+
+load tool
+
+setup() {
+    tool=$NM_BIN/nmctl
+    cd "$BATS_TEST_TMPDIR"
+    jobs_of_test=()
+}
+teardown() {
+    local pid
+    # timeout hands it on.
+    for pid in "${jobs_of_test[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${jobs_of_test[@]}"; do wait "$pid" 2>/dev/null || true; done
+}
+# in_background NAME COMMAND...: stdout in NAME.out, stderr in NAME.err, $pid.
+in_background() {
+    local name=$1
+    shift
+    "$@" >$name.out 2>$name.err 3>&- &
+    pid=$!
+    jobs_of_test+=($pid)
+}
+soon() {
+    local i
+    for i in $(seq 250); do
+        "$@" && return 0
+        sleep 0.02
+    done
+    echo "not so within 5 s: $*"
+    return 1
+}
+# metrics FILE [EXPRESSION]: it is OpenMetrics text, and the expression holds.
+metrics() { python3 "$BATS_TEST_DIRNAME/openmetrics.py" "$@"; }
+# host [NAME]: a host that stays. Its ports are attached by valectl, which needs no privileges for null ports.
+host() {
+    in_background host timeout 60 "$NM_BIN/nm-host" --keep "${1:-vale1}"
+    soon eval '"$NM_BIN/valectl" -l '"${1:-vale1}"' >/dev/null 2>&1'
+}
+# frames N: N of them go from vale1:b to vale1:a, and some are dropped there or not.
+frames() {
+    in_background rx timeout 20 "$NM_BIN/pkt-gen" -i vale1:a -f rx
+    soon eval '"$NM_BIN/valectl" -l | grep -q vale1:a'
+    timeout 20 "$NM_BIN/pkt-gen" -i vale1:b -f tx -n "$1" >/dev/null 2>&1
+}
+# A program that prints what an HTTP client sees: request FILE, host:port.
+http() {
+    python3 - "$@" <<'PY'
+import socket, sys
+request = open(sys.argv[1], "rb").read()
+s = socket.create_connection((sys.argv[2], int(sys.argv[3])), timeout=10)
+try:
+    s.sendall(request)
+    if len(sys.argv) > 4: s.shutdown(socket.SHUT_WR)
+    answer = b""
+    while True:
+        got = s.recv(65536)
+        if not got: break
+        answer += got
+except ConnectionError: pass
+sys.stdout.buffer.write(answer)
+PY
+}
+listening() {
+    in_background http timeout 60 "$tool" metrics --listen "${1:-0}"
+    soon grep -q /metrics http.err
+    port=$(sed -n 's/.*:\([0-9]*\)\/metrics/\1/p' http.err)
+}
+
+@test "the checker finds what is wrong" {
+    python3 "$BATS_TEST_DIRNAME/openmetrics.py" --self-test
+}
+
+@test "nobody is there" {
+    timeout 10 "$tool" metrics >out
+    metrics out 'total("nm_build", tool="nmctl") == 1 and "nm_port_frames_total" not in m'
+}
+
+@test "bad command lines" {
+    usage "stands alone" metrics vale1
+    usage "--lsten is no option" metrics --lsten 1
+    usage "wants a value" metrics --listen
+    usage "wants a value" metrics -o
+    usage "the name of the file is empty" metrics -o ''
+    usage "has no port" metrics --listen ''
+    usage "has no port" metrics --listen 127.0.0.1:
+    usage "has no port" metrics --listen abc
+    usage "out of range" metrics --listen 65536
+    usage "too large" metrics --listen 99999999999999999999999
+    usage "numbers, no names" metrics --listen localhost:9100
+    usage "written [::1]:9100" metrics --listen ::1:9100
+    usage "one or the other" metrics --listen 0 -o x
+    usage "is for --listen" metrics --time 1
+    usage "not a number" metrics --listen 0 --time x
+    go metrics --help
+    ends 0 "--listen"
+    go metrics --listen 192.0.2.77:9100
+    ends 1 "cannot listen there"
+}
+
+@test "ports of a switch: frames, bytes, drops by cause, each once" {
+    host
+    frames 5000
+    timeout 10 "$tool" metrics >out
+    metrics out 'total("nm_switch_accepted_frames_total", switch="vale1") >= 5000'
+    metrics out 'total("nm_switch_accepted_frames_total") == total("nm_switch_delivered_frames_total") + total("nm_switch_dropped_frames_total")'
+    timeout 10 "$NM_BIN/valectl" -l vale1 --metrics - >one
+    metrics one 'total("nm_host_ports", host="vale1") >= 0 and total("nm_build", tool="valectl") == 1'
+}
+
+@test "attached devices and pipes" {
+    host
+    "$NM_BIN/valectl" -a vale1:null:x
+    timeout 10 "$tool" metrics -o out
+    metrics out 'total("nm_port_mode", port="vale1:null:x", mode="null") == 1'
+    metrics out 'total("nm_port_drops_total", port="vale1:null:x") == 0 and len([k for k in m["nm_port_drops_total"] if ("port", "vale1:null:x") in k]) == 14'
+    metrics out '("cause", "no_destination") in set(sum(m["nm_device_drops_total"], ()))'
+    in_background pipe timeout 20 "$NM_BIN/pkt-gen" -i 'netmap:p{1' -f rx
+    soon eval '"$NM_BIN/valectl" -l | grep -q pipe'
+    timeout 10 "$tool" metrics >out
+    metrics out 'total("nm_pipe_ends_open") == 1'
+}
+
+@test "over HTTP" {
+    host
+    "$NM_BIN/valectl" -a vale1:null:x
+    listening
+    printf 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n' >get
+    http get 127.0.0.1 $port >answer
+    grep -q '^HTTP/1.1 200 OK' answer
+    grep -q '^Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8' answer
+    sed '1,/^\r$/d' answer >body
+    metrics body 'total("nm_port_mode", port="vale1:null:x") == 1'
+    [ "$(sed -n 's/^Content-Length: \([0-9]*\).*/\1/p' answer)" -eq "$(wc -c <body)" ]
+    # A client that says at once that this is all.
+    http get 127.0.0.1 $port half >answer
+    grep -q '^# EOF' answer
+    # It is for this machine only.
+    run sh -c "ss -Hltn 'sport = :$port' | awk '{ print \$4 }'"
+    [ "$output" = "127.0.0.1:$port" ]
+    # And ends when it is told to, with its address free again.
+    kill -INT $pid
+    wait $pid
+    go metrics --listen $port --time 0.1
+    ends 0
+}
+
+@test "IPv6, and an address in use" {
+    [ -e /proc/net/if_inet6 ] && grep -q ' lo$' /proc/net/if_inet6 || skip "no IPv6 on the loopback here"
+    listening '[::1]:0'
+    printf 'GET /metrics HTTP/1.0\n\n' >get
+    http get ::1 $port | grep -q '^# EOF'
+    go metrics --listen "[::1]:$port"
+    ends 1 "another program does"
+}
+
+@test "what is asked otherwise" {
+    listening
+    python3 - $port <<'PY'
+import os, socket, sys
+def ask(request, half=False):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
+    answer = b""
+    try:
+        s.sendall(request)
+        if half: s.shutdown(socket.SHUT_WR)
+        while got := s.recv(65536): answer += got
+    except ConnectionError: pass
+    return answer
+def status(*a): return ask(*a).split(b"\r\n")[0].split(b" ")[1:2]
+for request, wanted in [
+    (b"GET / HTTP/1.1\r\n\r\n", 200), (b"GET /metrics?x=y HTTP/1.1\r\n\r\n", 200), (b"GET /metrics HTTP/1.0\n\n", 200),
+    (b"GET /etc/passwd HTTP/1.1\r\n\r\n", 404), (b"GET /metrics/../x HTTP/1.1\r\n\r\n", 404), (b"GET /metricsx HTTP/1.1\r\n\r\n", 404),
+    (b"POST /metrics HTTP/1.1\r\n\r\n", 405), (b"GET /metrics HTTP/2.0\r\n\r\n", 505), (b"GET /metrics\r\n\r\n", 400),
+    (b"GET metrics HTTP/1.1\r\n\r\n", 400), (b"rubbish\r\n\r\n", 400), (b"\r\n\r\n", 400), (b"GET  HTTP/1.1\r\n\r\n", 400),
+    (b"GET /me\0trics HTTP/1.1\r\n\r\n", 404), (b"GET /metrics HTTP/1.1\r\n" + b"a" * 20000, 431),
+]:
+    got = status(request)
+    assert got == [str(wanted).encode()], (request[:60], got)
+head = ask(b"HEAD /metrics HTTP/1.1\r\n\r\n")
+assert head.startswith(b"HTTP/1.1 200") and b"EOF" not in head and int(head.split(b"Content-Length: ")[1].split(b"\r")[0]) > 10
+ask(os.urandom(100000), True)
+assert ask(b"GET /metrics HTTP/1.1\r\n\r\n").endswith(b"# EOF\n")
+PY
+}
+
+@test "clients that say nothing, and many of them, keep nobody from asking" {
+    listening
+    python3 - $port <<'PY'
+import socket, sys
+port = int(sys.argv[1])
+def ask():
+    s = socket.create_connection(("127.0.0.1", port), timeout=10)
+    s.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+    answer = b""
+    while got := s.recv(65536): answer += got
+    assert answer.endswith(b"# EOF\n"), answer
+silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(100)]
+for s in silent[::2]: 
+    try: s.sendall(b"GET /metr")
+    except ConnectionError: pass
+ask()
+# Who asks and does not read.
+deaf = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(10)]
+for s in deaf: s.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+for _ in range(5): ask()
+PY
+    [ "$(ls /proc/$(pgrep -P $pid)/fd | wc -l)" -lt 60 ]
+}
+
+@test "into a file: whole or not at all" {
+    host
+    timeout 10 "$tool" metrics -o m.prom
+    metrics m.prom
+    [ "$(ls -A . | grep -c new)" -eq 0 ]
+    # A name that is a link to a file: the file, and the link stays.
+    ln -s m.prom link.prom
+    timeout 10 "$tool" metrics -o link.prom
+    [ -L link.prom ]
+    go metrics -o no/such/m.prom
+    ends 1 "cannot write"
+    go metrics -o /dev/full
+    ends 1 "No space left"
+    [ -c /dev/full ]
+    go metrics -o .
+    ends 1 "cannot write"
+    run timeout 10 sh -c '"$0" metrics >/dev/full' "$tool"
+    ends 1 "No space left"
+}
+
+@test "as an ordinary user" {
+    [ "$(id -u)" -eq 0 ] || skip "is one"
+    # Somewhere that it can get to: bats' own directories are this user's.
+    local place=/tmp/nm-test-metrics-$$
+    mkdir "$place" && chown 65534 "$place"
+    run timeout 10 setpriv --reuid 65534 --regid 65534 --clear-groups env NM_RUNTIME_DIR=$place/nm "$tool" metrics -o $place/m.prom
+    mv "$place/m.prom" . || true
+    rm -rf "$place"
+    ends 0
+    metrics m.prom
+}
