@@ -132,16 +132,15 @@ recording() {
 @test "standard input, as it comes" {
     need_pcap
     make x.pcap us 100 1000
-    # The first half is sent while the second has not been written.
-    recording got.pcap 'netmap:p}1' -n 50
-    run timeout 20 python3 - "$tool" $recorder <<'PY'
-import subprocess, sys, time
+    # The first half is sent, and recorded, while the second has not been written.
+    recording got.pcap 'netmap:p}1'
+    run timeout 20 python3 - "$tool" <<'PY'
+import os, subprocess, sys, time
 data = open("x.pcap", "rb").read()
 half = 24 + 50 * 76
 p = subprocess.Popen([sys.argv[1], "-f", "-", "-i", "netmap:p{1", "--json"], stdin=subprocess.PIPE, stdout=open("out", "w"), stderr=subprocess.DEVNULL)
 p.stdin.write(data[:half])
 p.stdin.flush()
-import os
 end = time.time() + 15
 while os.path.getsize("got.pcap") < half and time.time() < end: time.sleep(0.02)
 assert os.path.getsize("got.pcap") == half, os.path.getsize("got.pcap")
@@ -150,8 +149,10 @@ p.stdin.close()
 sys.exit(p.wait(timeout=10))
 PY
     ends 0
-    wait $recorder
     json out 'd["packets"] == 100'
+    soon larger got.pcap $((23 + 100 * 76))
+    kill -INT $(pgrep -P $recorder)
+    wait $recorder
 }
 
 @test "standard input that says nothing can be interrupted" {
