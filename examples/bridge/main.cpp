@@ -7,6 +7,7 @@
 
 #include "books.hpp"
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
 #include "common/peer.hpp"
 #include "common/watchable.hpp"
 #include "forwarder.hpp"
@@ -150,6 +151,15 @@ void say_directions(job& j, std::array<std::uint64_t, 2>& last) {
     last = now;
 }
 
+/// While the other thread forwards, or when it has ended.
+void count(job& j, tool::metrics& m, bool ended) {
+    for (std::size_t i = 0; i < j.ports.size(); ++i)
+        std::visit([&](auto& p) {
+            if (ended) tool::add_port(m, "bridge", j.s.ports[i], p);
+            else tool::add_live_port(m, "bridge", j.s.ports[i], p);
+        }, j.ports[i]);
+}
+
 [[nodiscard]] int run(settings settled) {
     job j(std::move(settled));
     const settings& s = j.s;
@@ -158,11 +168,15 @@ void say_directions(job& j, std::array<std::uint64_t, 2>& last) {
     if (s.wait_link > 0) j.run.pause(s.wait_link);
 
     const std::uint64_t began = nm::system_clock::now_ns();
+    tool::metrics_file metrics("bridge", s.metrics);
+    const auto live = [&j](tool::metrics& m) { count(j, m, false); };
+    metrics.interval(live);  // one that cannot be written is said at once
     tool::rate_report report(s.style);
     std::array<std::uint64_t, 2> shown{};
     start(j);
     j.run.watch(std::uint64_t{s.report_ms} * 1'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [&] {
         report.interval(look(j));
+        metrics.interval(live);
         if (s.verbose > 0) say_directions(j, shown);
     });
     books b;
@@ -173,7 +187,7 @@ void say_directions(job& j, std::array<std::uint64_t, 2>& last) {
     for (std::size_t i = 0; i < j.ports.size(); ++i)
         b.ports.push_back(std::visit([&](auto& p) { return close_books(s.ports[i], p, j.kernel[i]); }, j.ports[i]));
     const auto outcomes = b.judge(s.expect);
-    const bool machine = s.style.json || s.style.csv;
+    const bool machine = s.style.json || s.style.csv || metrics.on_stdout();
     if (machine)
         tool::print_err(b.table(s, outcomes));
     else
@@ -182,6 +196,7 @@ void say_directions(job& j, std::array<std::uint64_t, 2>& last) {
     const double batch = done.events != 0 ? static_cast<double>(done.packets) / static_cast<double>(done.events) : 0;
     const double bits = b.seconds > 0 ? tool::bits_of(b.packets, b.bytes, false) / b.seconds : 0;
     if (s.style.csv) tool::csv_row("summary", b.seconds, b.packets, b.bytes, b.pps(), bits, batch);
+    metrics.last([&j](tool::metrics& m) { count(j, m, true); });
     j.run.rethrow();
     if (!b.conserved())
         throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // needs: fmt
+#include "common/metrics_file.hpp"
 #include "common/open.hpp"
 #include "settings.hpp"
 
@@ -44,6 +45,7 @@ constexpr tool::option<settings> table[] = {
     {0, "json", "", "one JSON object per report and one at the end, on stdout",
      [](settings& s, text) { s.style.json = true; }},
     {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
 };
 
 }  // namespace
@@ -54,6 +56,7 @@ void settle(settings& s) {
     if (s.ports.empty()) throw tool::usage_error("no port given; say -i netmap:eth0 -i netmap:eth1");
     if (s.ports.size() > 2) throw tool::usage_error("-i was given more than twice; a bridge has two ends");
     if (s.style.json && s.style.csv) throw tool::usage_error("--json and --csv both want stdout; choose one");
+    if (s.metrics == "-" && (s.style.json || s.style.csv)) throw tool::usage_error("--metrics -, --json and --csv all want stdout; choose one");
     if (s.ports.size() == 2 && s.ports[0] == s.ports[1]) s.ports.pop_back();
     if (s.ports.size() == 2 && s.loopback) s.notes.emplace_back("-L is for one port and does nothing between two");
     if (s.ports.size() == 1 && s.copy)

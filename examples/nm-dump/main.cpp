@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
 #include "common/peer.hpp"
 #include "dump.hpp"
 #include "passage.hpp"
@@ -119,6 +120,16 @@ void open_file(job& j) {
         .text();
 }
 
+/// While the other thread takes frames, or when it has ended.
+void count(job& j, tool::metrics& m, bool ended) {
+    for (auto& from : j.sources)
+        std::visit([&](auto& p) {
+            const auto who = tool::labels_of("nm-dump", from.name);
+            tool::add_mode(m, who, p.info().mode);
+            tool::add_direction(m, who, "rx", ended ? p.rx_stats() : tool::live_rx(p));
+        }, from.port);
+}
+
 [[nodiscard]] int run(settings settled) {
     job j(std::move(settled));
     const settings& s = j.s;
@@ -140,7 +151,10 @@ void open_file(job& j) {
         d.work();
         j.run.stop();
     });
-    j.run.watch(1'000'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [] {});
+    tool::metrics_file metrics("nm-dump", s.metrics);
+    const auto live = [&j](tool::metrics& m) { count(j, m, false); };
+    metrics.interval(live);
+    j.run.watch(1'000'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [&] { metrics.interval(live); });
     const std::uint64_t ended = tool::wall_ns();
     if (j.feeder) j.feeder->stop();
     if (j.drain) j.drain->stop();
@@ -150,9 +164,10 @@ void open_file(job& j) {
     for (auto& from : j.sources) lost += dropped(from);
     const auto outcomes = tool::judge(s.expect, d.packets() + lost, lost, seconds > 0 ? static_cast<double>(d.packets()) / seconds : 0);
     const std::string text = summary_text(j, seconds, outcomes);
-    if (s.json || s.to_stdout()) tool::print_err(text);
+    if (s.json || s.to_stdout() || metrics.on_stdout()) tool::print_err(text);
     else tool::print_out(text);
     if (s.json) tool::print_out(summary_json(j, seconds, d.packets(), outcomes) + "\n");
+    metrics.last([&j](tool::metrics& m) { count(j, m, true); });
     j.run.rethrow();
     if (j.out) {
         for (auto& from : j.sources)

@@ -2,6 +2,7 @@
 // needs: fmt
 #include <unistd.h>
 
+#include "common/metrics_file.hpp"
 #include "common/open.hpp"
 #include "settings.hpp"
 
@@ -37,6 +38,7 @@ constexpr tool::option<settings> table[] = {
     {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more was lost because the dump did not keep up",
      [](settings& s, text v) { s.expect.set_loss(v); }},
     {0, "json", "", "the summary as a JSON object on stdout", [](settings& s, text) { s.json = true; }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
 };
 
 }  // namespace
@@ -45,6 +47,8 @@ std::span<const tool::option<settings>> option_table() { return table; }
 
 void settle(settings& s) {
     if (s.ports.empty()) throw tool::usage_error("no port given; say -i PORT/rt");
+    if (s.metrics == "-" && (s.json || s.file.empty() || s.to_stdout()))
+        throw tool::usage_error("--metrics - wants stdout alone; write the packets to a file (-w FILE)");
     if (s.to_stdout() && s.json) throw tool::usage_error("--json and -w - both want stdout; write to a file");
     if (s.to_stdout() && ::isatty(1) != 0)
         throw tool::usage_error("-w -: standard output is a terminal, which shows no pcapng; write `| tshark -r -` behind it");

@@ -14,7 +14,7 @@ namespace nm_dump {
 struct settings {
     std::vector<std::string> ports;
     std::string file;  ///< empty: a line per packet; "-": standard output
-    std::string filter;
+    std::string filter, metrics;
     std::string feed, drain;
     std::uint64_t count = 0;  ///< 0: no end
     double seconds = 0;       ///< 0: no end

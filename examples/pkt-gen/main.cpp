@@ -6,6 +6,7 @@
 #include "common/cpu.hpp"
 #include "common/deserted.hpp"
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
 #include "common/open.hpp"
 #include "common/peer.hpp"
 #include "common/watchable.hpp"
@@ -33,6 +34,7 @@ struct job {
     std::vector<std::unique_ptr<tool::tally>> tallies;
     std::vector<std::unique_ptr<worker>> workers;
     summary sum;
+    tool::metrics_file metrics{"pkt-gen", s.metrics};
     tool::run run;
 };
 
@@ -60,6 +62,8 @@ void work(job& j, P& port, worker& w, int cpu) {
 
 template <class P>
 void drive(job& j, P& port) {
+    const auto counters = [&](tool::metrics& m) { tool::add_live_port(m, "pkt-gen", j.s.port, port); };
+    j.metrics.interval(counters);  // one that cannot be written is said at once
     if (!j.s.src_mac) j.s.src_mac = tool::mac_of(port);
     const settings& s = j.s;
     const nm::index_t rings = s.what == function::tx ? port.num_tx_rings() : port.num_rx_rings();
@@ -80,7 +84,10 @@ void drive(job& j, P& port) {
     }
     tool::rate_report report(s.style);
     j.run.watch(std::uint64_t{s.report_ms} * 1'000'000, static_cast<std::uint64_t>(s.seconds * 1e9),
-                [&] { report.interval(look(j)); });
+                [&] {
+                    report.interval(look(j));
+                    j.metrics.interval(counters);
+                });
     j.sum.collect(port, j.workers, look(j));
 }
 
@@ -134,6 +141,7 @@ void limit_cpus(unsigned count) {
     nm::port_info info = std::visit([](auto& p) { return p.info(); }, *j.port);
     info.name = s.port;
     j.sum.print(s, outcomes, info);
+    std::visit([&](auto& p) { j.metrics.last([&](tool::metrics& m) { tool::add_port(m, "pkt-gen", s.port, p); }); }, *j.port);
     j.run.rethrow();
     if (hgrm.is_open()) hgrm << j.sum.times.hgrm(1000) << std::flush;
     bool met = true;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "common/metrics_file.hpp"
 #include "common/open.hpp"
 #include "settings.hpp"
 
@@ -151,6 +152,7 @@ constexpr tool::option<settings> table[] = {
     {0, "json", "", "one JSON object per report and one at the end, on stdout",
      [](settings& s, text) { s.style.json = true; }},
     {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
 };
 
 tool::endpoint_range default_range(bool v6, bool destination) {
@@ -167,6 +169,7 @@ std::span<const tool::option<settings>> option_table() { return table; }
 void settle(settings& s) {
     if (s.port.empty()) throw tool::usage_error("no port given; say -i PORT, for instance -i netmap:eth0");
     if (s.style.json && s.style.csv) throw tool::usage_error("--json and --csv both want stdout; choose one");
+    if (s.metrics == "-" && (s.style.json || s.style.csv)) throw tool::usage_error("--metrics -, --json and --csv all want stdout; choose one");
 
     if (!s.pcap.empty() && (s.src || s.dst || s.src_mac || s.dst_mac || s.random_src || s.random_dst || s.length))
         s.notes.emplace_back("-P sends packets as they were captured: -s -d -S -D -z -Z -l change nothing in them");

@@ -41,7 +41,7 @@ struct settings {
     std::string pcap;
     std::string require_mode;
     bool watchable = false;
-    std::string hgrm;
+    std::string hgrm, metrics;
     tool::report_style style;
     tool::expectations expect;
     std::vector<std::string> notes;  ///< what a letter cannot do here, and what to use

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/account.hpp"
+#include "common/metrics.hpp"
 #include "common/open.hpp"
 
 namespace vswitch {
@@ -60,7 +61,7 @@ struct account {
 
 class books {
 public:
-    books(nm::vale::vale_switch<>& sw, bool json) : sw_(sw), json_(json), then_(nm::system_clock::now_ns()) {}
+    books(nm::vale::vale_switch<>& sw, bool json, bool quiet) : sw_(sw), json_(json), quiet_(json || quiet), then_(nm::system_clock::now_ns()) {}
 
     /// The last look at a member.
     void close(member& m) { closed_.push_back(look(m)); }
@@ -83,6 +84,20 @@ public:
         if (json_) tool::print_out(tool::json().add("type", "interval").add("seconds", seconds).raw("ports", "[" + list + "]").text() + "\n");
     }
 
+    /// The device under its name; its place on the switch under the switch's and its own.
+    template <class Members>
+    void count(tool::metrics& m, Members& members) {
+        for (const auto& a : closed_) add(m, a);
+        for (auto& one : members) add(m, look(one));
+        const auto s = sw_.stats();
+        const tool::metrics::labels sw{{"switch", sw_.name()}};
+        m.counter("nm_switch_accepted_frames", "Frames that a switch has taken.", sw, s.accepted);
+        m.counter("nm_switch_replicas", "Copies of flooded frames and segments of large ones, beyond the first of each.", sw, s.replicas);
+        m.counter("nm_switch_delivered_frames", "Frames, copies and segments that a switch has delivered.", sw, s.delivered);
+        m.counter("nm_switch_dropped_frames", "Frames, copies and segments that a switch has dropped.", sw, s.dropped());
+        m.gauge("nm_switch_stations", "Addresses learnt.", sw, sw_.lookup().stats().learnt);
+    }
+
     /// The closing table, when all members are closed. Whether the sums agree.
     [[nodiscard]] bool summary() {
         const auto s = sw_.stats();
@@ -97,8 +112,9 @@ public:
         }
         table += fmt::format("{}: {} accepted + {} copies = {} delivered + {} dropped: {}\n", sw_.name(), s.accepted, s.replicas,
                              s.delivered, s.dropped(), conserved ? "conserved" : "NOT CONSERVED");
+        if (quiet_) tool::print_err(table);
+        else tool::print_out(table);
         if (json_) {
-            tool::print_err(table);
             const nm::counters drops{.drops = s.drops};
             tool::print_out(tool::json()
                                 .add("type", "summary")
@@ -114,13 +130,20 @@ public:
                                 .add("conserved", conserved)
                                 .text() +
                             "\n");
-        } else {
-            tool::print_out(table);
         }
         return conserved;
     }
 
 private:
+    void add(tool::metrics& m, const account& a) const {
+        const auto device = tool::labels_of("switch", a.info.name), place = tool::labels_of("switch", sw_.name() + ":" + a.info.name);
+        tool::add_mode(m, device, a.info.mode);
+        tool::add_direction(m, device, "rx", a.in);
+        tool::add_direction(m, device, "tx", a.out);
+        tool::add_direction(m, place, "tx", a.sent);
+        tool::add_direction(m, place, "rx", a.arrived);
+        m.counter("nm_port_floods", "Frames of a port that went to several others.", place, a.floods);
+    }
     [[nodiscard]] account look(member& m) {
         return std::visit([this](auto& b) {
             auto& device = b.port();
@@ -136,7 +159,7 @@ private:
     }
 
     nm::vale::vale_switch<>& sw_;
-    bool json_;
+    bool json_, quiet_;  ///< stdout is for others
     std::uint64_t then_;
     std::vector<account> closed_;
     std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> last_;

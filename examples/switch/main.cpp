@@ -9,6 +9,7 @@
 #include "books.hpp"
 #include "common/idle.hpp"
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
 #include "common/values.hpp"
 
 namespace {
@@ -22,6 +23,7 @@ struct settings {
     std::uint64_t storm = nm::open_options{}.storm_copies;
     unsigned report_ms = 0;
     double seconds = 0;
+    std::string metrics;
     bool json = false;
 };
 
@@ -95,10 +97,12 @@ constexpr tool::option<settings> options[] = {
      [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
     {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)",
      [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
     {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.json = true; }},
 };
 
 int run(const settings& s) {
+    if (s.json && s.metrics == "-") throw tool::usage_error("--metrics - and --json both want stdout; choose one");
     std::signal(SIGINT, [](int) { stopped = 1; });
     std::signal(SIGTERM, [](int) { stopped = 1; });
     std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is told in a sentence
@@ -108,20 +112,27 @@ int run(const settings& s) {
     for (const auto& port : s.ports) members.push_back(attach(ctx, sw, port, s));
     tool::print_err(fmt::format("{}: {} members\n", sw.name(), members.size()));
 
-    vswitch::books books(sw, s.json);
-    const std::uint64_t period = s.report_ms * std::uint64_t{1'000'000}, start = nm::system_clock::now_ns();
+    tool::metrics_file metrics("switch", s.metrics);
+    vswitch::books books(sw, s.json, metrics.on_stdout());
+    const auto count = [&](tool::metrics& m) { books.count(m, members); };
+    metrics.interval(count);  // one that cannot be written is said at once
+    const std::uint64_t period = (s.report_ms == 0 && metrics.wanted() ? 1000U : s.report_ms) * std::uint64_t{1'000'000}, start = nm::system_clock::now_ns();
     const auto until = s.seconds > 0 ? start + static_cast<std::uint64_t>(s.seconds * 1e9) : ~std::uint64_t{0};
     run(members, until, [&, next = start + period]() mutable {
         tend(members, books);
         if (period == 0 || nm::system_clock::now_ns() < next) return;
-        books.report(members);
+        if (s.report_ms != 0) books.report(members);
+        metrics.interval(count);
         next += period;
     });
     // What arrived before the end has been moved; what it caused has not.
     for (int i = 0; i < 4; ++i)
         for (auto& m : members) std::visit([](auto& b) { b.poll(2048); }, m);
     for (auto& m : members) books.close(m);
-    if (!books.summary())
+    const bool conserved = books.summary();
+    members.clear();
+    metrics.last(count);
+    if (!conserved)
         throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
     return tool::exit_ok;
 }

@@ -241,3 +241,37 @@ PY
     ends 0
     metrics m.prom
 }
+
+@test "tools: what they counted, in a file, at the end on stdout, and while they run" {
+    tool=$NM_BIN/pkt-gen
+    timeout 20 "$tool" -i 'netmap:p{1' --peer 'netmap:p}1' -f tx -n 1000 --metrics - >out 2>err
+    metrics out 'total("nm_port_frames_total", tool="pkt-gen", port="netmap:p{1", direction="tx") == 1000 and total("nm_port_drops_total") == 0'
+    grep -q "Sent 1000 packets" err
+    timeout 20 "$tool" -i null:x -f tx -n 1000 --metrics m.prom >/dev/null 2>&1
+    metrics m.prom 'total("nm_port_bytes_total", port="null:x") == 60000 and total("nm_port_mode", mode="null") == 1'
+    in_background tx timeout 20 "$tool" -i null:x -f tx -R 1000 -T 50 --metrics live.prom
+    growing() { [ -s live.prom ] && metrics live.prom 'total("nm_port_frames_total") > 0'; }
+    soon growing
+    tool=$NM_BIN/switch
+    timeout 20 "$tool" -i null:x -i null:y --time 0.2 --metrics - >out 2>err
+    metrics out 'total("nm_port_mode", tool="switch") == 2 and total("nm_switch_accepted_frames_total", switch="vale0") == 0'
+    grep -q conserved err
+    tool=$NM_BIN/nm-dump
+    timeout 20 "$tool" -i 'netmap:p{1/t' --feed 'netmap:p{1' --drain 'netmap:p}1' -c 100 -w x.pcapng --metrics - >out 2>err
+    metrics out 'total("nm_port_frames_total", tool="nm-dump", direction="rx") >= 100'
+    tool=$NM_BIN/bridge
+    timeout 20 "$tool" -i 'netmap:a{1' -i 'netmap:b{1' --feed 'netmap:a}1' --drain 'netmap:b}1' -n 1000 --metrics - >out 2>err
+    metrics out 'total("nm_port_frames_total", tool="bridge", port="netmap:a{1", direction="rx") >= 1000 and total("nm_port_mode", tool="bridge") == 2'
+}
+
+@test "tools: a file that cannot be written is said before anything moves" {
+    local t
+    for t in "pkt-gen -f tx" nm-dump switch bridge; do
+        tool=$NM_BIN/${t%% *}
+        go -i null:x -i null:y ${t#"${t%% *}"} --metrics no/such/m.prom
+        ends 1 'cannot write "no/such/m.prom"' || { echo "$t"; return 1; }
+        usage "wants a value" --metrics
+        usage "the name of the file is empty" --metrics ''
+        usage "stdout" -i null:x -i null:y --json --metrics -
+    done
+}
