@@ -13,7 +13,7 @@ setup() {
 
 teardown() {
     local pid
-    for pid in "${jobs_of_test[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+    for pid in "${jobs_of_test[@]}"; do kill -9 $(pgrep -P "$pid") "$pid" 2>/dev/null || true; done  # timeout, and what it runs
     if [ -n "$ns" ] && [ -e "/run/netns/$ns" ]; then ip netns del "$ns"; fi
 }
 
