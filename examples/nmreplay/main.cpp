@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // needs: fmt
 #include <fcntl.h>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 
@@ -28,6 +29,13 @@ struct job {
     tool::run run;
 
     [[nodiscard]] std::size_t boxes() const { return static_cast<std::size_t>(s.read_ahead.value_or(64'000'000) >> 20) + 1; }
+    /// Bytes that may be kept for further passes; none for a file that is larger, since keeping its beginning costs time and helps nobody.
+    [[nodiscard]] std::size_t keep() const {
+        std::error_code none;
+        const auto size = std::filesystem::file_size(s.file, none);
+        const std::size_t most = boxes() << 20;
+        return !none && size <= most ? most : 0;
+    }
     [[nodiscard]] bool wanted() const { return !run.stopped(); }
     [[nodiscard]] tool::totals look() {
         tool::totals t;
@@ -63,7 +71,7 @@ void replay(job& j, P& port) {
     conveyor<crate> road(j.boxes());
     const schedule times(s.pace(), s.delay.value_or(delay{}), s.loss.value_or(loss{}), s.seed.value_or(1));
     sender<P> send(port, j.run, s, road, j.done, j.sum.sent);
-    loader read(*j.from, road, times, s.loops.value_or(1), j.boxes() << 20, sender<P>::longest(port),
+    loader read(*j.from, road, times, s.loops.value_or(1), j.keep(), sender<P>::longest(port),
                 [&j] { return j.wanted(); });
     j.run.start([&] {
         const conveyor<crate>::closing end(road);
