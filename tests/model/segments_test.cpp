@@ -41,7 +41,7 @@ void write_pcap(const fs::path& to, const std::vector<received>& frames) {
 int judge(const std::string& what, const fs::path& where, std::string& said) {
     // Debian's own python3 first: that is the one that has Debian's scapy.
     const std::string python = fs::exists("/usr/bin/python3") ? "/usr/bin/python3" : "python3";
-    const fs::path script = fs::path(__FILE__).parent_path().parent_path() / "support/segments.py";
+    const fs::path script = fs::path(NM_TEST_DATA).parent_path() / "support/segments.py";
     const std::string command = python + " '" + script.string() + "' " + what + " '" + where.string() + "' 2>&1";
     std::FILE* p = ::popen(command.c_str(), "r");
     if (p == nullptr) return -1;
