@@ -82,7 +82,7 @@ private:
 };
 
 [[nodiscard]] inline std::string holder_of(const fields& p) {
-    if (p.value("kind") == "port") return "process " + p.value("pid", "?");
+    if (p.value("kind") == "port" || p.value("kind") == "monitor") return "process " + p.value("pid", "?");
     return p.value("mode") + (p.value("lost") == "1" ? ", down" : "") + (p.value("polling_cpu", "-1") != "-1" ? ", polled by core " + p.value("polling_cpu") : "");
 }
 

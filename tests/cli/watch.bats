@@ -34,6 +34,14 @@ owner() {
     timeout 60 "$NM_BIN/nm-dump" -i 'netmap:p{1/t' -w - >/dev/null 2>&1 3>&- &
     local victim=$!
     sleep 0.3
+    # valectl says who lets what be watched, and who watches.
+    tool=$NM_BIN/valectl
+    go
+    ends 0 "watch-p.m.1: process"
+    says "p{1/t#0"
+    go --json
+    ends 0
+    tool=$NM_BIN/nm-dump
     kill -9 "$victim"
     wait "$victim" || true
     go -i 'netmap:p{1/rt' -c 50 -w rt.pcapng

@@ -4,11 +4,15 @@
 // Monitors across processes: a program that has a port open lets others of its user watch it.
 
 #include <algorithm>
+#include <cstdio>
+#include <iterator>
 #include <list>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <type_traits>
+#include <unistd.h>
 #include <utility>
 
 #include "nm/ptnet/hand_over.hpp"
@@ -16,6 +20,7 @@
 #include "nm/ptnet/process.hpp"
 #include "nm/ptnet/sync_loop.hpp"
 #include "nm/sys/control_server.hpp"
+#include "nm/version.hpp"
 
 namespace nm {
 
@@ -65,7 +70,7 @@ private:
     }
 
     void message(client from, sys::control_message m) override {
-        auto h = open(from, m);
+        auto h = m.type == sys::control_type::command ? tell(m.payload) : open(from, m);
         if (!h) {
             const error why = h.error();
             h.emplace();
@@ -87,8 +92,40 @@ private:
         }
     }
 
+    [[nodiscard]] static tl::unexpected<error> only_watched() { return fail(EOPNOTSUPP, "this program only lets its port be watched"); }
+    // What valectl asks of everybody who is met in that directory.
+    [[nodiscard]] result<ptnet::handed_over> tell(const std::string& question) {
+        ptnet::handed_over h;
+        h.answer.type = sys::control_type::answer;
+        const auto say = [&h](const char* name, const auto& value) {
+            if constexpr (std::is_integral_v<std::decay_t<decltype(value)>>) h.answer.payload += std::string(name) + " " + std::to_string(value) + "\n";
+            else h.answer.payload += std::string(name) + " " + value + "\n";
+        };
+        if (question == "host") {
+            say("name", meets_at_);
+            say("pid", ::getpid());
+            say("version", NM_VERSION_STRING);
+            say("num_ports", watchers_.size());
+            say("clients", server_->clients());
+            return h;
+        }
+        std::size_t wanted = 0;
+        if (std::sscanf(question.c_str(), "item %zu", &wanted) != 1) return only_watched();
+        if (wanted >= watchers_.size()) return fail(ENOENT, "there are no more that watch");
+        const watcher& w = *std::next(watchers_.begin(), static_cast<std::ptrdiff_t>(wanted));
+        const counters seen = w.what->stats().rx;
+        say("name", w.what->name() + "#" + std::to_string(wanted));
+        say("kind", "monitor");
+        say("pid", server_->pid(w.who));
+        say("from_port_frames", 0);
+        say("from_port_dropped", 0);
+        say("to_port_frames", seen.frames);
+        say("to_port_bytes", seen.bytes);
+        say("to_port_dropped", seen.dropped());
+        return h;
+    }
     [[nodiscard]] result<ptnet::handed_over> open(client from, const sys::control_message& m) {
-        if (m.type != sys::control_type::open) return fail(EOPNOTSUPP, "this program only lets its port be watched");
+        if (m.type != sys::control_type::open) return only_watched();
         const auto wish = m.words<sys::port_wish>();
         const auto spec = parse_port(m.name);
         if (!wish || !spec || !spec->monitor() || spec->zero_copy_monitor || spec->mem_id || !spec->share.empty() || process_port::watched_at(*spec) != meets_at_)
