@@ -7,6 +7,7 @@
 
 #include "books.hpp"
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
 #include "common/peer.hpp"
 
 namespace {
@@ -118,8 +119,25 @@ private:
     std::uint64_t period_, next_;
 };
 
-void watch(job& j) {
+/// While the other thread works, or when it has ended. What went to a consumer is counted by connection's share, not by its pipe's rings.
+void count(job& j, tool::metrics& m, bool ended) {
+    std::visit([&](auto& p) {
+        if (ended) tool::add_port(m, "lb", j.s.input, p);
+        else tool::add_live_port(m, "lb", j.s.input, p);
+    }, *j.input);
+    for (const auto& o : j.outlets) {
+        const flow_count c = o.shown.look();
+        const auto who = tool::labels_of("lb", o.name);
+        m.counter("nm_lb_forwarded_frames", "Frames that went into a consumer's pipe.", who, c.forwarded);
+        m.counter("nm_lb_dropped_frames", "Frames for a consumer that there was no room for.", who, c.dropped);
+        m.gauge("nm_lb_queued_frames", "Frames that wait for a consumer.", who, c.queued);
+    }
+}
+
+void watch(job& j, tool::metrics_file& metrics) {
     const settings& s = j.s;
+    const auto now = [&j](tool::metrics& m) { count(j, m, false); };
+    metrics.interval(now);  // one that cannot be written is said at once
     tool::rate_report report(s.style);
     live_counts live(j.outlets);
     netmap_statistics to_stdout(s.input, j.outlets), to_syslog(s.input, j.outlets);
@@ -143,6 +161,7 @@ void watch(job& j) {
         const auto pipes = live.since();
         report.interval(t, live.json(pipes));
         tool::print_err(live_counts::line(pipes));
+        metrics.interval(now);
     });
 }
 
@@ -167,15 +186,17 @@ void print_csv(const books& b, const tool::totals& t) {
     const std::uint64_t began = nm::system_clock::now_ns();
     j.work = std::make_unique<balancer>(j.run, s, *j.input, j.outlets, *j.spread);
     j.run.start([&j] { j.work->work(); });
-    watch(j);
+    tool::metrics_file metrics("lb", s.metrics);
+    watch(j, metrics);
     const books b = close_books(s, *j.input, j.kernel, j.outlets, *j.spread, static_cast<double>(nm::system_clock::now_ns() - began) / 1e9);
     const auto outcomes = b.judge(s.expect);
-    if (s.style.json || s.style.csv || s.stdout_s != 0) tool::print_err(b.table(s, outcomes));
+    if (s.style.json || s.style.csv || s.stdout_s != 0 || metrics.on_stdout()) tool::print_err(b.table(s, outcomes));
     else tool::print_out(b.table(s, outcomes));
     tool::totals t;
     t.add(j.work->done);
     if (s.style.json) tool::print_out(b.to_json(outcomes) + "\n");
     if (s.style.csv) print_csv(b, t);
+    metrics.last([&j](tool::metrics& m) { count(j, m, true); });
     j.run.rethrow();
     if (!b.conserved()) throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
     for (const auto& one : outcomes)

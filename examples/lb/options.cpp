@@ -2,6 +2,7 @@
 // needs: fmt
 #include <map>
 
+#include "common/metrics_file.hpp"
 #include "common/open.hpp"
 #include "settings.hpp"
 
@@ -71,6 +72,7 @@ constexpr tool::option<settings> table[] = {
     {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so", [](settings& s, text v) { s.expect.set_pps(v); }},
     {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.style.json = true; }},
     {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
 };
 
 // The input's own name, as consumers of its pipes would say it.
@@ -91,8 +93,8 @@ std::span<const tool::option<settings>> option_table() { return table; }
 
 void settle(settings& s) {
     if (s.input.empty()) throw tool::usage_error("no input given; say -i netmap:eth0");
-    if (int{s.style.json} + int{s.style.csv} + int{s.stdout_s != 0} > 1)
-        throw tool::usage_error("-o, --json and --csv all want stdout; choose one");
+    if (int{s.style.json} + int{s.style.csv} + int{s.stdout_s != 0} + int{s.metrics == "-"} > 1)
+        throw tool::usage_error("-o, --json, --csv and --metrics - all want stdout; choose one");
     if (s.groups.empty()) s.groups.emplace_back();
     std::map<std::string, unsigned> numbered, hosted;
     const auto in = tool::spec_of(s.input);

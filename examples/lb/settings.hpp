@@ -35,7 +35,7 @@ struct settings {
     std::uint64_t count = 0;  ///< 0: no end
     double seconds = 0;       ///< 0: no end
     unsigned report_ms = 1000;
-    std::string require_mode;
+    std::string require_mode, metrics;
     tool::report_style style;
     tool::expectations expect;
 

@@ -7,6 +7,7 @@
 
 #include "common/cpu.hpp"
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
 #include "common/peer.hpp"
 #include "summary.hpp"
 
@@ -20,6 +21,7 @@ struct job {
 
     settings s;
     std::unique_ptr<capture> from;
+    tool::metrics_file metrics{"nmreplay", s.metrics};
     nm::base::unique_fd file;
     nm::context ctx;
     std::optional<tool::any_port> port;
@@ -42,13 +44,25 @@ struct job {
         t.add(done);
         return t;
     }
+    /// While other threads use the port, or when they have ended.
+    void count(tool::metrics& m, bool ended) {
+        std::visit([&](auto& p) {
+            if (ended) tool::add_port(m, "nmreplay", s.port, p);
+            else tool::add_live_port(m, "nmreplay", s.port, p);
+        }, *port);
+    }
     /// Until the threads are done, also when the reports have nowhere to go any more.
     void watch() {
         try {
+            const auto live = [this](tool::metrics& m) { count(m, false); };
+            metrics.interval(live);  // one that cannot be written is said at once
             tool::rate_report report(s.style);
             // A replay's time begins with its first frame.
             const auto limit = s.records() ? static_cast<std::uint64_t>(s.seconds * 1e9) : 0;
-            run.watch(std::uint64_t{s.report_ms} * 1'000'000, limit, [&] { report.interval(look()); });
+            run.watch(std::uint64_t{s.report_ms} * 1'000'000, limit, [&] {
+                report.interval(look());
+                metrics.interval(live);
+            });
         } catch (...) {
             run.stop();
             run.watch(1'000'000'000, 0, [] {});
@@ -144,6 +158,7 @@ void record(job& j, P& port) {
     nm::port_info info = std::visit([](auto& p) { return p.info(); }, *j.port);
     info.name = s.port;
     j.sum.print(s, outcomes, info);
+    j.metrics.last([&j](tool::metrics& m) { j.count(m, true); });
     j.run.rethrow();
     if (!j.sum.from_file.trouble.empty()) throw tool::run_error(j.sum.from_file.trouble);
     if (hgrm.is_open() && !(hgrm << j.sum.sent.lateness.hgrm(1000) << std::flush)) throw tool::run_error("--hgrm: cannot write \"" + s.hgrm + "\"");

@@ -3,6 +3,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "common/metrics_file.hpp"
 #include "common/open.hpp"
 #include "settings.hpp"
 
@@ -96,6 +97,7 @@ constexpr tool::option<settings> table[] = {
     {0, "hgrm", "FILE", "write how late frames went, in HdrHistogram's text format, in microseconds", [](settings& s, text v) { s.hgrm = v; }},
     {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.style.json = true; }},
     {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
 };
 
 void settle_record(settings& s) {
@@ -123,6 +125,7 @@ std::span<const tool::option<settings>> option_table() { return table; }
 
 void settle(settings& s) {
     if (s.style.json && s.style.csv) throw tool::usage_error("--json and --csv both want stdout; choose one");
+    if (s.metrics == "-" && (s.style.json || s.style.csv || s.to_stdout())) throw tool::usage_error("--metrics -, --json, --csv and --record - all want stdout; choose one");
     if (s.file.empty() && !s.records()) throw tool::usage_error("nothing to do; say -f FILE to replay it, or --record FILE");
     if (s.port.empty()) throw tool::usage_error("no port given; say -i PORT, for instance -i netmap:eth0");
     if (s.records()) return settle_record(s);

@@ -34,7 +34,7 @@ struct settings {
     bool realtime = false;
     int verbose = 0;
     unsigned report_ms = 1000;
-    std::string require_mode;
+    std::string require_mode, metrics;
     tool::report_style style;
     tool::expectations expect;
     std::optional<std::uint64_t> expect_lateness;  ///< nanoseconds that 99 % may be late at most

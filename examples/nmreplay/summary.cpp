@@ -60,7 +60,7 @@ void summary::print(const settings& s, const std::vector<tool::outcome>& outcome
                                    tool::in_units(bps, n), batch);
     text += s.records() ? record_text() : replay_text(s);
     for (const auto& o : outcomes) text += fmt::format("Expected {}: {}\n", o.what, o.met ? "met" : "NOT MET");
-    if (s.style.json || s.style.csv || s.to_stdout())
+    if (s.style.json || s.style.csv || s.to_stdout() || s.metrics == "-")
         tool::print_err(text);
     else
         tool::print_out(text);

@@ -262,6 +262,14 @@ PY
     tool=$NM_BIN/bridge
     timeout 20 "$tool" -i 'netmap:a{1' -i 'netmap:b{1' --feed 'netmap:a}1' --drain 'netmap:b}1' -n 1000 --metrics - >out 2>err
     metrics out 'total("nm_port_frames_total", tool="bridge", port="netmap:a{1", direction="rx") >= 1000 and total("nm_port_mode", tool="bridge") == 2'
+    tool=$NM_BIN/lb
+    timeout 20 "$tool" -i 'netmap:in{1' -p out:2 --feed 'netmap:in}1' --drain 'netmap:out}0' --drain 'netmap:out}1' --time 0.5 --metrics - >out 2>err
+    metrics out '0 < total("nm_lb_forwarded_frames_total") + total("nm_lb_dropped_frames_total") + total("nm_lb_queued_frames") <= total("nm_port_frames_total", tool="lb", direction="rx")'
+    tool=$NM_BIN/nmreplay
+    timeout 20 "$tool" --record x.pcap -i 'netmap:p{1' --peer 'netmap:p}1' -n 100 --metrics - >out 2>err
+    metrics out 'total("nm_port_frames_total", tool="nmreplay", direction="rx") >= 100'
+    timeout 20 "$tool" -f x.pcap -i null:x --metrics r.prom >/dev/null 2>&1
+    metrics r.prom 'total("nm_port_frames_total", port="null:x", direction="tx") == 100'
 }
 
 @test "tools: a file that cannot be written is said before anything moves" {
@@ -274,4 +282,12 @@ PY
         usage "the name of the file is empty" --metrics ''
         usage "stdout" -i null:x -i null:y --json --metrics -
     done
+    tool=$NM_BIN/lb
+    go -i null:x -p out:1 --metrics no/such/m.prom
+    ends 1 'cannot write "no/such/m.prom"'
+    usage "stdout" -i null:x --json --metrics -
+    tool=$NM_BIN/nmreplay
+    go --record x.pcap -i null:x --time 1 --metrics no/such/m.prom
+    ends 1 'cannot write "no/such/m.prom"'
+    usage "stdout" --record - -i null:x --metrics -
 }

@@ -58,16 +58,16 @@ shark() {
 
 @test "pcapng has interfaces, directions, lengths and the time of day" {
     before=$(date +%s)
-    go -i 'netmap:p{1/rt' -i 'netmap:p}1/rt' "${pipe[@]}" -c 500 -w x.pcapng
+    go -i 'netmap:p{1/rt' -i 'netmap:p}1/rt' "${pipe[@]}" -c 5000 -w x.pcapng  # more than lie in one ring
     ends 0 "netmap:p}1/rt"
     after=$(date +%s)
     shark -r x.pcapng -T fields -e frame.interface_name -e frame.packet_flags_direction -e frame.len >fields
-    [ "$(wc -l <fields)" -eq 500 ]
+    [ "$(wc -l <fields)" -eq 5000 ]
     # What one end sends is what the other receives.
     [ "$(sort -u fields)" = "$(printf 'netmap:p{1/rt\t0x00000002\t60\nnetmap:p}1/rt\t0x00000001\t60')" ]
     shark -r x.pcapng -T fields -e frame.time_epoch |
         awk -v a="$before" -v b="$after" '$1 < a || $1 > b + 1 { exit 1 }'
-    shark -r x.pcapng -z io,phs -q | grep -q 'udp *frames:500'
+    shark -r x.pcapng -z io,phs -q | grep -q 'udp *frames:5000'
 }
 
 @test "statistics stand at the end, also after an interrupt" {
