@@ -193,7 +193,7 @@ in_tmux() {
     soon shows "status 0"
     shows before
     ! shows "in pps"
-    shows " icanon"
+    soon shows " icanon"
 }
 
 @test "on a screen: signals give the terminal back, too" {
@@ -204,7 +204,7 @@ in_tmux() {
     kill -TERM $(pgrep -f "^$tool top -T 100 -i lo" | head -n 1)
     soon shows "status 0"
     shows before
-    shows " icanon"
+    soon shows " icanon"
     tmux -S ./tmux kill-server
     in_tmux -i lo
     soon shows "INTERFACE"
