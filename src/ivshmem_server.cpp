@@ -5,15 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstring>
 #include <deque>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <sys/un.h>
-#include <time.h>
+
+#include "ivshmem_message.hpp"
+#include "named_socket.hpp"
 
 namespace nm::sys {
 
@@ -35,49 +34,6 @@ std::int64_t now_ms() noexcept {
     return duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
-/// Eight bytes, little-endian as this machine is, and at most one descriptor. 0, or an errno.
-int send_message(int socket, std::int64_t value, int fd) noexcept {
-    iovec part{&value, sizeof value};
-    msghdr m{};
-    m.msg_iov = &part;
-    m.msg_iovlen = 1;
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    if (fd >= 0) {
-        m.msg_control = control.data();
-        m.msg_controllen = control.size();
-        cmsghdr* c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        std::memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    }
-    const auto n = ::sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n == sizeof value) return 0;
-    return n < 0 ? errno : EPIPE;  // half a message: never seen of a socket whose buffer had room, and not to be mended
-}
-
-/// A client has nothing to say. What it sends is thrown away, and the descriptors that come with it are closed (R8). True: it spoke.
-bool spoke(int socket) noexcept {
-    std::array<std::byte, 64> bytes{};
-    iovec part{bytes.data(), bytes.size()};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(253 * sizeof(int))> control{};
-    msghdr m{};
-    m.msg_iov = &part;
-    m.msg_iovlen = 1;
-    m.msg_control = control.data();
-    m.msg_controllen = control.size();
-    const auto n = ::recvmsg(socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    for (cmsghdr* c = n >= 0 ? CMSG_FIRSTHDR(&m) : nullptr; c != nullptr; c = CMSG_NXTHDR(&m, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-        for (std::size_t at = 0; CMSG_LEN(at + sizeof(int)) <= c->cmsg_len; at += sizeof(int)) {
-            int fd = -1;
-            std::memcpy(&fd, CMSG_DATA(c) + at, sizeof fd);
-            ::close(fd);
-        }
-    }
-    return n >= 0 || (errno != EAGAIN && errno != EINTR);
-}
-
 bool has_ended(int pidfd) noexcept {
     pollfd p{pidfd, POLLIN, 0};
     return ::poll(&p, 1, 0) > 0;
@@ -92,38 +48,6 @@ result<void> check_memory(int memory) {
     const auto size = static_cast<std::uint64_t>(st.st_size);
     if (size < 4096 || (size & (size - 1)) != 0)
         return fail(EINVAL, "memory for a guest becomes a BAR of a PCI device: " + std::to_string(size) + " bytes are not a power of two of at least 4096");
-    return {};
-}
-
-/// Whoever makes sockets in a folder does so alone, so that a stale one is not mistaken for one that was made just now.
-result<unique_fd> lock_folder_of(const std::string& path) {
-    const auto slash = path.find_last_of('/');
-    const std::string folder = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-    unique_fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd) return fail(errno, "cannot open the folder of " + path + ": " + errno_text(errno));
-    for (int i = 0; i < 100; ++i) {
-        if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-        if (errno != EWOULDBLOCK) return fail(errno, "cannot lock " + folder + ": " + errno_text(errno));
-        const timespec pause{0, 10'000'000};
-        ::nanosleep(&pause, nullptr);
-    }
-    return fail(EAGAIN, "somebody has had " + folder + " locked for a second; try again");
-}
-
-/// A socket that its server left behind goes; one that is answered at stays, and so does what is no socket of ours.
-result<void> make_room(const std::string& path, const sockaddr_un& address) {
-    struct stat st {};
-    if (::lstat(path.c_str(), &st) != 0) {
-        if (errno == ENOENT) return {};
-        return fail(errno, "cannot look at " + path + ": " + errno_text(errno));
-    }
-    if (!S_ISSOCK(st.st_mode) || st.st_uid != ::geteuid())
-        return fail(EEXIST, path + " is there and is no socket of this user's; give another name, or remove it");
-    const unique_fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!probe) return fail(errno, "cannot make a socket: " + errno_text(errno));
-    const bool refused = ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 && errno == ECONNREFUSED;
-    if (!refused) return fail(EADDRINUSE, "a server is at " + path + " already; end it, or give another name");
-    if (::unlink(path.c_str()) != 0) return fail(errno, "cannot remove the stale socket " + path + ": " + errno_text(errno));
     return {};
 }
 
@@ -151,21 +75,14 @@ struct ivshmem_server::state {
     };
 
     ivshmem_options o;
-    unique_fd listener, events, timer;
-    dev_t device = 0;
-    ino_t inode = 0;
+    std::optional<named_socket> listener;
+    unique_fd events, timer;
     bool accepting = true;
     std::vector<guest> guests;  // [n] is peer n + 1
     std::deque<newcomer> waiting;
     ivshmem_counters counters;
     std::deque<ivshmem_event> news;
     std::size_t most_queued = 0;
-
-    ~state() {
-        if (!listener) return;
-        struct stat st {};
-        if (::lstat(o.path.c_str(), &st) == 0 && st.st_dev == device && st.st_ino == inode) (void)::unlink(o.path.c_str());
-    }
 
     [[nodiscard]] std::uint64_t tag_of(std::size_t n) const noexcept {
         return (first_client_tag + n) | std::uint64_t{guests[n].times} << 32;
@@ -225,7 +142,7 @@ struct ivshmem_server::state {
         auto& g = guests[n];
         while (g.socket && !g.to_send.empty()) {
             const auto m = g.to_send.front();
-            const int e = send_message(g.socket.get(), m.value, m.fd);
+            const int e = ivshmem::send_message(g.socket.get(), m.value, m.fd);
             if (e == EINTR) continue;
             if (e == EAGAIN) {
                 (void)watch(g.socket.get(), EPOLLIN | EPOLLRDHUP | EPOLLOUT, tag_of(n), EPOLL_CTL_MOD);
@@ -264,13 +181,13 @@ struct ivshmem_server::state {
 
     void accept_some() {
         for (int i = 0; i < 8; ++i) {
-            unique_fd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+            unique_fd socket(::accept4(listener->fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
             if (!socket) {
                 if (errno == EINTR || errno == ECONNABORTED) continue;
                 if (errno == EAGAIN) break;
                 // No descriptors left: look again in a while, rather than be woken by it all the time.
                 accepting = false;
-                (void)watch(listener.get(), 0, listener_tag, EPOLL_CTL_MOD);
+                (void)watch(listener->fd(), 0, listener_tag, EPOLL_CTL_MOD);
                 break;
             }
             ucred who{};
@@ -323,7 +240,7 @@ struct ivshmem_server::state {
         (void)base::eventfd_clear(timer.get());  // the same eight bytes
         if (!accepting) {
             accepting = true;
-            (void)watch(listener.get(), EPOLLIN, listener_tag, EPOLL_CTL_MOD);
+            (void)watch(listener->fd(), EPOLLIN, listener_tag, EPOLL_CTL_MOD);
         }
         seat();
         const auto now = now_ms();
@@ -339,7 +256,7 @@ struct ivshmem_server::state {
         const int socket = guests[n].socket.get();
         if ((what & EPOLLIN) != 0) {
             std::byte first{};
-            if (::recv(socket, &first, 1, MSG_PEEK | MSG_DONTWAIT) != 0 && spoke(socket)) return drop(n);
+            if (::recv(socket, &first, 1, MSG_PEEK | MSG_DONTWAIT) != 0 && ivshmem::spoke(socket)) return drop(n);
         }
         if ((what & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0) return leave(n);
         if ((what & EPOLLOUT) != 0) send_to(n);
@@ -355,12 +272,6 @@ result<ivshmem_server> ivshmem_server::listen(ivshmem_options options) {
     auto s = std::make_unique<state>();
     s->o = std::move(options);
     const auto& o = s->o;
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (o.path.empty() || o.path.size() >= sizeof address.sun_path)
-        return fail(ENAMETOOLONG, "a socket's path has 1 to " + std::to_string(sizeof address.sun_path - 1) + " characters; this one has " +
-                                      std::to_string(o.path.size()));
-    std::memcpy(address.sun_path, o.path.data(), o.path.size());
     if (auto r = check_memory(o.memory); !r) return forward_error(r);
     if (o.kicks.size() > most_vectors || o.irqs.size() > most_vectors || o.irqs.empty())
         return fail(EINVAL, "a guest has 1 to 2048 interrupt vectors, not " + std::to_string(std::max(o.kicks.size(), o.irqs.size())));
@@ -378,21 +289,13 @@ result<ivshmem_server> ivshmem_server::listen(ivshmem_options options) {
         }
     }
 
-    auto alone = lock_folder_of(o.path);
-    if (!alone) return forward_error(alone);
-    if (auto r = make_room(o.path, address); !r) return forward_error(r);
-    unique_fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    // Before bind: the file is made with this mode (unix(7) is silent; it is how Linux does it), and never has another.
-    if (!listener || ::fchmod(listener.get(), 0600) != 0) return fail(errno, "cannot make a socket: " + errno_text(errno));
-    if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-        return fail(errno, "cannot make the socket " + o.path + ": " + errno_text(errno));
-    struct stat st {};
-    if (::lstat(o.path.c_str(), &st) == 0) s->device = st.st_dev, s->inode = st.st_ino;
-    s->listener = std::move(listener);  // from here on the path goes with it
-    if (::listen(s->listener.get(), 16) != 0) return fail(errno, "cannot listen at " + o.path + ": " + errno_text(errno));
+    auto named = named_socket::bind(o.path);
+    if (!named) return forward_error(named);
+    s->listener.emplace(std::move(*named));
+    if (::listen(s->listener->fd(), 16) != 0) return fail(errno, "cannot listen at " + o.path + ": " + errno_text(errno));
     s->events.reset(::epoll_create1(EPOLL_CLOEXEC));
     s->timer.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    if (!s->events || !s->timer || !s->watch(s->listener.get(), EPOLLIN, listener_tag, EPOLL_CTL_ADD) ||
+    if (!s->events || !s->timer || !s->watch(s->listener->fd(), EPOLLIN, listener_tag, EPOLL_CTL_ADD) ||
         !s->watch(s->timer.get(), EPOLLIN, timer_tag, EPOLL_CTL_ADD))
         return fail(errno, "cannot watch the socket " + o.path + ": " + errno_text(errno));
     return ivshmem_server(std::move(s));

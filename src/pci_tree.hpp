@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// What pci.cpp is made of, with the places where it looks as parameters, so that a test can give it a tree of its own.
+// What nm/sys/pci.hpp is made of, with the places where it looks as parameters, so that a test can give it a tree of its own.
 
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <sys/types.h>
+#include <utility>
 #include <vector>
 
 #include "nm/sys/pci.hpp"
@@ -31,6 +33,13 @@ struct user {
 /// A small file's first line; empty if it cannot be read.
 [[nodiscard]] std::string read_line(const std::string& path);
 [[nodiscard]] std::vector<std::string> entries(const std::string& folder);
+[[nodiscard]] bool exists(const std::string& path) noexcept;
+/// Writes to a file of sysfs, the way the tree says; returns an errno, or 0.
+[[nodiscard]] int put(const tree& t, const std::string& path, std::string_view text);
+
+/// A device's folder in sysfs, and the driver that has it; empty: none.
+[[nodiscard]] std::string folder_of(const tree& t, std::string_view address);
+[[nodiscard]] std::string driver_of(const tree& t, std::string_view address);
 
 /// The files in /dev by which a program has a device: /dev/vfio/5 or noiommu-0, /dev/vfio/devices/vfio2; empty: none.
 struct device_nodes {
@@ -39,10 +48,18 @@ struct device_nodes {
 };
 [[nodiscard]] device_nodes vfio_nodes(const tree& t, const std::string& address);
 
+/// Each open VFIO node of each process that may be looked at: the node's path -> who.
+[[nodiscard]] std::vector<std::pair<std::string, user>> open_nodes(const tree& t);
+[[nodiscard]] std::vector<user> users_among(const std::vector<std::pair<std::string, user>>& open, const device_nodes& nodes);
 /// Programs that have one of these nodes open, as far as this one may see that.
 [[nodiscard]] std::vector<user> users_of(const tree& t, const device_nodes& nodes);
 /// " by pkt-gen (process 123)", or nothing.
 [[nodiscard]] std::string by_whom(const std::vector<user>& users);
+
+/// The interfaces that carry a default route of this network namespace, by IPv4 or IPv6.
+[[nodiscard]] std::set<std::string> default_route_interfaces(const tree& t);
+/// Whether the interface, or one that stands on it, is among them, or carries one of another table.
+[[nodiscard]] bool carries_default_route(const tree& t, const std::string& interface, const std::set<std::string>& carriers);
 
 [[nodiscard]] bool shares_group(const tree& t, const pci_info& info);
 
