@@ -281,9 +281,23 @@ class Report(unittest.TestCase):
         seen = [(work, work.rows[0], r, "") for r in evaluate(work.rows[0], samples(**{"nm_one-cpu": [6e6] * 3, "p_one-cpu": [2e6] * 3}))]
         self.assertRegex(report.table(seen), r"3\.00x +- +3 +for information")
         self.assertEqual(report.summary(seen), "0 met, 0 missed, 0 not sampled, 1 for information")
-        self.assertEqual(report.plot(seen).count("<rect"), report.plot([]).count("<rect"))
+        self.assertNotIn('stroke="black"', report.plot(seen))
         unseen = [(work, work.rows[0], r, "why") for r in evaluate(work.rows[0], [])]
         self.assertIn("not sampled (1)", report.table(unseen))
+
+    def test_picture_has_rows_with_a_caption(self):
+        def entry(**row):
+            work = work_with(rows.Row("p", rows.one(0.5), **row))
+            return (work, work.rows[0], evaluate(work.rows[0], samples(**{"nm_one-cpu": [1e6] * 3, "p_one-cpu": [4e6] * 3}))[0], "")
+
+        both = [entry(caption="in short <3", better="less"), entry()]
+        self.assertEqual(list(report.picture_rows(both)), [("in short <3", "p", 4.0, 2.0, True)])
+        self.assertEqual(list(report.picture_rows(both[1:])), [("w", "p", 0.25, 0.5, False)])
+        self.assertIn("in short &lt;3", report.plot(both))
+
+    def test_the_picture_stays_readable(self):
+        captions = [r.caption for w in rows.all_works() for r in w.rows if r.caption]
+        self.assertTrue(12 <= len(captions) <= 24, captions)
 
     def test_plot_is_well_formed(self):
         xml.dom.minidom.parseString(report.plot(self.entries()))
@@ -297,10 +311,10 @@ class Program(unittest.TestCase):
         return subprocess.run([sys.executable, str(HERE / "compare"), *arguments], capture_output=True, text=True, timeout=20, check=False)
 
     def test_list_and_only(self):
-        done = self.run_compare("--list", "--only", "^channel.* vs rte_ring")
+        done = self.run_compare("--list", "--only", "^channel.* vs DPDK rte_ring")
         self.assertEqual(done.returncode, 0)
         self.assertTrue(done.stdout.splitlines())
-        self.assertTrue(all(line.startswith("channel") and " vs rte_ring" in line for line in done.stdout.splitlines()))
+        self.assertTrue(all(line.startswith("channel") and " vs DPDK rte_ring" in line for line in done.stdout.splitlines()))
 
     def test_a_quick_run_has_fewer_works_but_what_is_asked_for(self):
         everything, quick = (self.run_compare("--list", "--only", "^switch", *more).stdout.splitlines() for more in ([], ["--quick"]))

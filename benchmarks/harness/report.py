@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The table on the terminal and the plot beside it."""
 
+import math
 from html import escape
 
 SIGN = {"more": ">=", "less": "<=", "within": "~"}
@@ -56,27 +57,42 @@ def summary(entries):
     return "\n".join(text + [f"MISSED {m}" for m in missed])
 
 
+def picture_rows(entries):
+    """(caption, peer, ratio, target, met) of each row that has a caption, or of all if none has; a ratio says how much better nm is."""
+    for work, row, r, _ in [e for e in entries if e[1].caption] or entries:
+        if not r["ratio"] or row.better == "within":
+            continue
+        ratio, target = r["ratio"], r["target"]
+        if row.better == "less":
+            ratio, target = 1 / ratio, target and 1 / target
+        placement = "" if r["placement"] in ("one-cpu", "near") else f", {r['placement']}"
+        yield (row.caption or r["work"]) + placement, r["peer"], ratio, target, r["met"]
+
+
 def plot(entries):
-    """Bars of ratio / target (target / ratio where less is better): the line at 1 is the target, on a log scale 1/4 to 4."""
-    rows = [(w, row, r) for w, row, r, _ in entries if r["ratio"] and r["target"] and row.better != "within"]
-    left, width, step = 460, 400, 22
-    height = 60 + step * max(len(rows), 1)
+    """A bar for each row, from 1 (as fast as the peer) to what nm is against it, on a log scale; a stroke is its target."""
+    rows = list(picture_rows(entries))
+    left, width, step, top = 330, 290, 22, 34
+    height = top + step * max(len(rows), 1) + 28
+    most = max([2.0] + [ratio for _, _, ratio, _, _ in rows])
+    ticks = [1 / 2] + [2**n for n in range(0, 11) if 2**n <= most * 1.2]
 
     def x(value):
-        import math
-        return left + width * (math.log2(min(max(value, 0.25), 4)) + 2) / 4
+        return left + width * math.log2(max(value, 0.5) * 2) / math.log2(most * 1.2 * 2)
 
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 130}" height="{height}" '
-           'font-family="sans-serif" font-size="12">', '<rect width="100%" height="100%" fill="white"/>']
-    for tick in (0.25, 0.5, 1, 2, 4):
-        out.append(f'<line x1="{x(tick):.0f}" y1="24" x2="{x(tick):.0f}" y2="{height - 26}" stroke="{"black" if tick == 1 else "#ccc"}"/>')
-        out.append(f'<text x="{x(tick):.0f}" y="{height - 10}" text-anchor="middle">{tick:g}x target</text>')
-    for i, (work, row, r) in enumerate(rows):
-        value = r["target"] / r["ratio"] if row.better == "less" else r["ratio"] / r["target"]
-        y, colour = 28 + i * step, "#3a7d44" if r["met"] else "#b3392f"
-        a, b = sorted((x(1), x(value)))
-        out.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(r["work"])} vs {escape(r["peer"])}, {r["placement"]}</text>')
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 {height}" width="900" height="{height}" font-family="sans-serif" font-size="12">',
+           f'<rect width="900" height="{height}" fill="white"/>',
+           '<text x="10" y="18" font-weight="bold">nm against what you have: times as fast, in one run, medians. Black: its target; green: met</text>']
+    for tick in ticks:
+        out.append(f'<line x1="{x(tick):.0f}" y1="{top - 6}" x2="{x(tick):.0f}" y2="{height - 24}" stroke="{"#444" if tick == 1 else "#ddd"}"/>')
+        out.append(f'<text x="{x(tick):.0f}" y="{height - 10}" text-anchor="middle" fill="#444">{tick:g}x</text>')
+    for i, (caption, peer, ratio, target, met) in enumerate(rows):
+        y = top + i * step
+        a, b = sorted((x(1), x(ratio)))
+        colour = {True: "#3a7d44", False: "#b3392f", None: "#5a7ca8"}[met]
+        out.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(caption)}</text>')
         out.append(f'<rect x="{a:.1f}" y="{y}" width="{max(b - a, 1):.1f}" height="15" fill="{colour}"/>')
-        out.append(f'<text x="{left + width + 8}" y="{y + 12}">{r["ratio"]:.2f}x of {SIGN[row.better]} {r["target"]:.2f}x</text>'
-                   .replace(">=", "&gt;=").replace("<=", "&lt;="))
+        if target:
+            out.append(f'<line x1="{x(target):.1f}" y1="{y - 2}" x2="{x(target):.1f}" y2="{y + 17}" stroke="black" stroke-width="2"/>')
+        out.append(f'<text x="{max(x(ratio), x(target or 1), x(1)) + 6:.1f}" y="{y + 12}"><tspan font-weight="bold">{ratio:.{0 if ratio >= 10 else 1 if ratio >= 1.2 else 2}f}x</tspan> {escape(peer)}</text>')
     return "\n".join(out + ["</svg>", ""])

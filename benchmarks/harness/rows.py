@@ -31,6 +31,7 @@ class Row:
     ours: str = "nm"  # the other side of the ratio; a peer's name where one baseline is held to another
     work: str = ""  # where it differs from the work's own name
     note: str = ""
+    caption: str = ""  # what the picture says of it: only rows that have one are in it
 
     @property
     def title(self):
@@ -76,11 +77,11 @@ def channel_works():
             "channel 60/60 batch 64", "Mpps",
             [
                 Contestant("nm", ["bench-channel", "--work", "frames"]),
-                Contestant("rte_ring + mbuf pool", ["bench-dpdk-channel", "--work", "frames"], DPDK),
+                Contestant("DPDK rte_ring + mbuf pool", ["bench-dpdk-channel", "--work", "frames"], DPDK),
                 Contestant("line-transfer ceiling", ["bench-ceiling"], scale=1 / LINES_PER_FRAME),
             ],
             [
-                Row("rte_ring + mbuf pool", two(3.0, 2.0)),
+                Row("DPDK rte_ring + mbuf pool", two(3.0, 2.0), caption="pipe between two threads, frames written and read"),
                 Row("line-transfer ceiling", two(0.75, 0.75), note=f"bare lines / {LINES_PER_FRAME}"),
             ],
         ),
@@ -88,13 +89,13 @@ def channel_works():
             "channel slots only batch 64", "Mpps",
             [
                 Contestant("nm", ["bench-channel", "--work", "slots"]),
-                Contestant("rte_ring zero-copy", ["bench-dpdk-channel", "--work", "slots"], DPDK),
+                Contestant("DPDK rte_ring zero-copy", ["bench-dpdk-channel", "--work", "slots"], DPDK),
                 Contestant("classic netmap pipe", ["bench-classic-pipe", "--work", "slots"]),
             ],
             [
-                Row("rte_ring zero-copy", two(1.15, 1.15)),
+                Row("DPDK rte_ring zero-copy", two(1.15, 1.15), caption="the same, slots without frames"),
                 Row("classic netmap pipe", two(1.5, 1.5)),
-                Row("rte_ring zero-copy", {"near": 779 / 1097}, better="within", ours="classic netmap pipe",
+                Row("DPDK rte_ring zero-copy", {"near": 779 / 1097}, better="within", ours="classic netmap pipe",
                     work="channel baseline check: classic netmap pipe", note="the baseline's honesty, not nm's speed"),
             ],
         ),
@@ -102,9 +103,9 @@ def channel_works():
             "channel slots only batch 1", "Mpps",
             [
                 Contestant("nm", ["bench-channel", "--work", "slots", "--batch", "1"]),
-                Contestant("rte_ring zero-copy", ["bench-dpdk-channel", "--work", "slots", "--batch", "1"], DPDK),
+                Contestant("DPDK rte_ring zero-copy", ["bench-dpdk-channel", "--work", "slots", "--batch", "1"], DPDK),
             ],
-            [Row("rte_ring zero-copy", two(3.0))],
+            [Row("DPDK rte_ring zero-copy", two(3.0), caption="the same, one at a time")],
         ),
     ]
 
@@ -115,13 +116,13 @@ def process_works():
             "process pipe 60/60 batch 64", "Mpps",
             [
                 Contestant("nm", ["bench-process", "--work", "frames"]),
-                Contestant("net_memif", ["bench-dpdk-memif"], DPDK),
-                Contestant("net_memif, zero-copy", ["bench-dpdk-memif", "--mode", "zero-copy"], DPDK),
+                Contestant("DPDK net_memif", ["bench-dpdk-memif"], DPDK),
+                Contestant("DPDK net_memif, zero-copy", ["bench-dpdk-memif", "--mode", "zero-copy"], DPDK),
                 Contestant("pipe in one process", ["bench-channel", "--work", "frames"]),
             ],
             [
-                Row("net_memif", two(3.0, 3.0)),
-                Row("net_memif, zero-copy", two(3.0, 3.0)),
+                Row("DPDK net_memif", two(3.0, 3.0), caption="pipe between two processes"),
+                Row("DPDK net_memif, zero-copy", two(3.0, 3.0), caption="the same, the peer without copying"),
                 Row("pipe in one process", {"near": None}, note="what it costs that nothing is believed"),
             ],
         ),
@@ -139,9 +140,9 @@ def kernel_works():
                 Contestant("AF_XDP by hand", ["bench-xsk", "--work", "loop", *INTERFACES], XDP),
             ],
             [
-                Row("AF_PACKET send/recv", one(1.5)),
-                Row("libpcap", one(1.5)),
-                Row("AF_XDP by hand", one(0.95)),
+                Row("AF_PACKET send/recv", one(1.5), caption="kernel interface, sending and receiving"),
+                Row("libpcap", one(1.5), caption="kernel interface, sending and receiving"),
+                Row("AF_XDP by hand", one(0.95), caption="kernel interface, sending and receiving"),
             ],
             setting="veth", rounds=9,
         ),
@@ -161,7 +162,7 @@ def kernel_works():
                 Contestant("nm", ["bridge", "-i", "netmap:{a}", "-i", "netmap:{b}"]),
                 Contestant("AF_PACKET vnet loop", ["bench-af-packet", "--work", "bridge", *INTERFACES]),
             ],
-            [Row("AF_PACKET vnet loop", one(0.9), note="iperf3, the slower way")],
+            [Row("AF_PACKET vnet loop", one(0.9), note="iperf3, the slower way", caption="TCP through two kernel interfaces")],
             setting="bridge", rounds=5, options={"offloads": True},
         ),
         Work(
@@ -184,7 +185,8 @@ def fused_works():
                 Contestant("nm", ["bench-fused", "--work", path, "--mode", "nm"]),
                 Contestant("loop by hand", ["bench-fused", "--work", path, "--mode", "hand"]),
             ],
-            [Row("loop by hand", one(1.02), better="less", note="callgrind, -march=x86-64-v3")],
+            [Row("loop by hand", one(1.02), better="less", note="callgrind, -march=x86-64-v3",
+                 caption="forward() from pipe to pipe, instructions" if path == "pipe-pipe" else "")],
             setting="callgrind", rounds=1,
         )
 
@@ -212,10 +214,11 @@ def switch_works():
 
         peer = DPDK_SWITCH[kind]
         contestants = [Contestant("nm", ["bench-switch", *shape]), Contestant(peer, ["bench-dpdk-switch", *shape], DPDK)]
-        matrix = [Row(peer, target(2.5 if kind == "copy" else 2.3))]
+        caption = f"learning switch, one core, {'copying' if kind == 'copy' else 'zero-copy'}" if (ports, stations, batch) == (8, 256, 64) else ""
+        matrix = [Row(peer, target(2.5 if kind == "copy" else 2.3), caption=caption)]
         if kind == "copy":
             contestants.append(Contestant(VALE, ["bench-vale", *shape]))
-            matrix.append(Row(VALE, target(2.0)))
+            matrix.append(Row(VALE, target(2.0), caption=caption))
             if batch == 64:
                 matrix.append(Row(peer, one(72 / 58), better="within", ours=VALE, work=f"switch baseline check: VALE's structure, {name}",
                                   note="the baseline's honesty, not nm's speed"))
@@ -242,13 +245,13 @@ def switch_works():
         Work(
             beside, "Mpps",
             [Contestant("nm", ["bench-switch", *simplest]), Contestant("OVS-DPDK NORMAL", [])],
-            [Row("OVS-DPDK NORMAL", one(4.0), note="OVS between null devices, one flow: an upper bound")],
+            [Row("OVS-DPDK NORMAL", one(4.0), note="OVS between null devices, one flow: an upper bound", caption="learning switch, one core, copying")],
             setting="ovs", rounds=7, quick=False,
         ),
         Work(
             beside, "Mpps",
             [Contestant("nm", ["bench-switch", *simplest]), Contestant("Linux bridge", ["bench-xsk", "--work", "loop", *INTERFACES], XDP)],
-            [Row("Linux bridge", one(None), note="AF_XDP in and out at two veth pairs")],
+            [Row("Linux bridge", one(None), note="AF_XDP in and out at two veth pairs", caption="learning switch, one core, copying")],
             setting="linux-bridge", rounds=5, quick=False,
         ),
         growth("ports", (2, 8, 64, 254), lambda n: ["--ports", str(n - 1), "--stations", "1024", "--slots", "256"],
@@ -295,7 +298,7 @@ def vfio_works():
                 Contestant("nm", ["bench-nic", "--mode", kind, *shape], side="vfio"),
                 Contestant(AF_PACKET, ["bench-packet-nic", *shape], side="kernel", ways=modes),
             ],
-            [Row(AF_PACKET, one(3.0 if batch == 64 else None))],
+            [Row(AF_PACKET, one(3.0 if batch == 64 else None), caption=f"NIC without the kernel, {name}, {'sending' if what == 'tx' else 'two ports'}" if batch == 64 else "")],
             setting="guest", rounds=5, quick=False, options={"nic": kind},
         )
 
@@ -319,7 +322,7 @@ def boundary_works():
                 Contestant(AF_PACKET, ["bench-packet-nic", "--work", peers, "--a", "{tap}", *shape], side="tap", ways=modes),
                 *[Contestant(TWO_PROCESSES, ["bench-ptnet", "--work", "processes", *shape], side="ptnet")][:beside],
             ],
-            [Row(AF_PACKET, one(20.0 if batch > 1 else None)), *[Row(TWO_PROCESSES, one(None))][:beside]],
+            [Row(AF_PACKET, one(20.0 if batch > 1 else None), caption=title.replace("to", "guest to").replace("from", "guest from") if batch == 32 else ""), *[Row(TWO_PROCESSES, one(None))][:beside]],
             setting="boundary", rounds=5, quick=False,
         )
 
