@@ -13,34 +13,8 @@ setup() {
         "$python" -c 'import scapy' 2>/dev/null && break
     done
     [ "$python" != none ] || skip "python3-scapy is not installed"
-    jobs_of_test=()
 }
 
-teardown() {
-    local pid
-    for pid in "${jobs_of_test[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
-}
-
-# in_background NAME COMMAND...: stdout in NAME.out, stderr in NAME.err, $pid; ends at SIGINT, and by itself after a while.
-in_background() {
-    local name=$1
-    shift
-    "$python" -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); signal.alarm(60); os.execvp(sys.argv[1], sys.argv[1:])' \
-        "$@" >$name.out 2>$name.err 3>&- &
-    pid=$!
-    jobs_of_test+=($pid)
-}
-# soon COMMAND...: holds within 20 seconds.
-soon() {
-    local i
-    for i in $(seq 200); do
-        "$@" && return 0
-        sleep 0.1
-    done
-    echo "not so within 20 s: $*"
-    tail -n 3 ./*.err
-    return 1
-}
 # Files are written as frames come, so the last one may be there in part.
 size_of_all() { cat x0.pcap x1.pcap x2.pcap 2>/dev/null | wc -c; }
 all_there() { [ "$(size_of_all)" -ge "$1" ]; }

@@ -5,43 +5,20 @@
 load tool
 
 setup_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    export ns=nmdoc$$
-    ip netns add $ns || return 0
-    ip -n $ns link add dv0 type veth peer name dv1
-    ip -n $ns link set dv0 up
-    ip -n $ns link set dv1 up
-    ip -n $ns link add dvdown type veth peer name dvdown1
-    export NMDOC_READY=1
+    namespaces nmdoc w || return 0
+    ip -n ${ns}w link add dv0 type veth peer name dv1
+    ip -n ${ns}w link set dv0 up
+    ip -n ${ns}w link set dv1 up
+    ip -n ${ns}w link add dvdown type veth peer name dvdown1
+    namespaces_ready
 }
-teardown_file() {
-    [ -n "$NMDOC_READY" ] || return 0
-    ip netns pids nmdoc$$ | xargs -r kill -9
-    ip netns del nmdoc$$
-}
+teardown_file() { end_namespaces; }
 setup() {
     tool=$NM_BIN/nmctl
     cd "$BATS_TEST_TMPDIR"
-    holder=
-}
-teardown() {
-    [ -z "$holder" ] || kill -9 $holder 2>/dev/null || true
-}
-needs_namespaces() {
-    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    [ -n "$NMDOC_READY" ] || skip "cannot make network namespaces here"
 }
 doctor() { go doctor "$@"; }
-in_ns() { run timeout 20 ip netns exec "$ns" "$tool" doctor "$@"; }
-soon() {
-    local i
-    for i in $(seq 250); do
-        "$@" && return 0
-        sleep 0.02
-    done
-    echo "not so within 5 s: $*"
-    return 1
-}
+doctor_there() { run timeout 20 ip netns exec "${ns}w" "$tool" doctor "$@"; }
 
 @test "all of the machine" {
     doctor
@@ -114,12 +91,12 @@ PY
     NM_RUNTIME_DIR=$PWD/no/such/place doctor
     ends 0 "cannot be made"
     # What a host that was killed has left; and one that lives.
-    timeout 30 "$NM_BIN/nm-host" --keep vale1 >/dev/null 2>&1 3>&- &
-    soon eval '"$NM_BIN/valectl" -l vale1 >/dev/null 2>&1'
+    in_background host "$NM_BIN/nm-host" --keep vale1
+    soon "$NM_BIN/valectl" -l vale1
     doctor
     ends 0 "1 host running"
-    kill -9 $(pgrep -P $!)
-    wait $! || true
+    kill -9 $pid
+    wait $pid || true
     doctor
     ends 0 "1 host was killed"
     says "> valectl"
@@ -127,15 +104,12 @@ PY
 }
 
 @test "a port that somebody has open" {
-    timeout 30 "$NM_BIN/pkt-gen" -i vale1:a -f rx >/dev/null 2>&1 3>&- &
-    holder=$!
-    soon eval '"$NM_BIN/valectl" -l | grep -q vale1:a'
+    in_background holder "$NM_BIN/pkt-gen" -i vale1:a -f rx
+    soon there '"vale1:a" in ports'
     doctor vale1:a
     ends 1 "is open in process"
     doctor vale1:b
     ends 0
-    kill $holder
-    wait $holder || true
 }
 
 @test "no nm-host" {
@@ -172,49 +146,46 @@ PY
 
 @test "interfaces: their mode, and what is in the way" {
     needs_namespaces
-    in_ns dv0
+    doctor_there dv0
     ends 0 "opens as af_packet"
     says "ethtool -K dv1 tx off"
-    ip netns exec $ns ethtool -K dv1 tx off tso off txvlan off >/dev/null 2>&1
-    ip netns exec $ns ethtool -K dv0 gro off lro off >/dev/null 2>&1
-    in_ns dv0
+    ip netns exec ${ns}w ethtool -K dv1 tx off tso off txvlan off >/dev/null 2>&1
+    ip netns exec ${ns}w ethtool -K dv0 gro off lro off >/dev/null 2>&1
+    doctor_there dv0
     ends 0 "opens as af_xdp copy"
-    in_ns dvdown
+    doctor_there dvdown
     ends 1 "is down"
     says "> ip link set dvdown up"
-    ip -n $ns link set dv0 mtu 9000
-    in_ns netmap:dv0
+    ip -n ${ns}w link set dv0 mtu 9000
+    doctor_there netmap:dv0
     ends 0 "buffers of"
-    ip -n $ns link set dv0 mtu 1500
-    in_ns
+    ip -n ${ns}w link set dv0 mtu 1500
+    doctor_there
     ends 0 "dv0"
     # As a user of that namespace: by its capabilities, not by the number 0.
-    run timeout 20 ip netns exec $ns setpriv --reuid 65534 --regid 65534 --clear-groups "$tool" doctor dv0
+    run timeout 20 ip netns exec ${ns}w setpriv --reuid 65534 --regid 65534 --clear-groups "$tool" doctor dv0
     ends 1 "has no CAP_NET_RAW"
-    run timeout 20 setpriv --bounding-set -net_admin --inh-caps -net_admin ip netns exec $ns "$tool" doctor dv0
+    run timeout 20 setpriv --bounding-set -net_admin --inh-caps -net_admin ip netns exec ${ns}w "$tool" doctor dv0
     [ "$status" -eq 1 ]
 }
 
 @test "an interface that a program has open" {
     needs_namespaces
-    timeout 30 ip netns exec $ns "$NM_BIN/pkt-gen" -i netmap:dv0 -f rx >/dev/null 2>err 3>&- &
-    holder=$!
-    soon eval 'grep -q "rx rings" err'
-    in_ns dv0
-    if grep -q af_packet err; then ends 1 "open in another program"; else ends 0; fi
-    in_ns dv1
+    in_background holder ip netns exec ${ns}w "$NM_BIN/pkt-gen" -i netmap:dv0 -f rx
+    soon grep -q "rx rings" holder.err
+    doctor_there dv0
+    if grep -q af_packet holder.err; then ends 1 "open in another program"; else ends 0; fi
+    doctor_there dv1
     ends 0
-    kill $holder
-    wait $holder || true
 }
 
 @test "the interface of the default route" {
     needs_namespaces
-    ip -n $ns addr add 10.83.0.1/24 dev dv1
-    ip -n $ns route add default via 10.83.0.2
-    in_ns dv1
+    ip -n ${ns}w addr add 10.83.0.1/24 dev dv1
+    ip -n ${ns}w route add default via 10.83.0.2
+    doctor_there dv1
     ends 0 "carries the default route"
-    in_ns 'dv1*'
+    doctor_there 'dv1*'
     [[ $output != *"takes this machine off"* ]]
-    ip -n $ns route del default
+    ip -n ${ns}w route del default
 }

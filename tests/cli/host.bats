@@ -6,9 +6,7 @@
 load tool
 
 setup_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    export ns=nmhs$$
-    for n in h f; do ip netns add $ns$n || return 0; done
+    namespaces nmhs h f || return 0
     ip link add h0 netns ${ns}h type veth peer name f0 netns ${ns}f
     local side=1
     for n in h f; do
@@ -18,22 +16,13 @@ setup_file() {
         ip -n $ns$n link set ${n}0 up
         side=2
     done
-    export NMCLI_READY=1
+    namespaces_ready
 }
 
-teardown_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    local n
-    for n in h f; do
-        [ -e /run/netns/nmhs$$$n ] || continue
-        ip netns pids nmhs$$$n | xargs -r kill -9
-        ip netns del nmhs$$$n
-    done
-}
+teardown_file() { end_namespaces; }
 
 setup() {
-    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
+    needs_namespaces
     cd "$BATS_TEST_TMPDIR"
     tool=$NM_BIN/bridge
 }
@@ -44,11 +33,6 @@ teardown() {
     if [ -n "$NMCLI_READY" ]; then offloads on; fi
 }
 
-in_ns() {
-    local n=$1
-    shift
-    ip netns exec "$ns$n" "$@"
-}
 offloads() { in_ns f ethtool -K f0 tx $1 tso $1 txvlan $1 >/dev/null; }
 # start_bridge ARGUMENTS...: in the background; returns when both ports are open. $pid is the bridge's own.
 start_bridge() {

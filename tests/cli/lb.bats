@@ -7,37 +7,13 @@ load tool
 setup() {
     tool=$NM_BIN/lb
     cd "$BATS_TEST_TMPDIR"
-    export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
-    children=()
 }
 
 teardown() {
-    local pid
-    for pid in "${children[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    if [ -e /run/netns/nmlb$$ ]; then ip netns del nmlb$$; fi
+    end_jobs
+    end_namespaces
 }
 
-# in_background NAME COMMAND...: stdout in NAME.out, stderr in NAME.err, $pid. SIGINT is not ignored, as bash would have it. Bounded by
-# itself, since a signal to `timeout` would not be one to the program.
-in_background() {
-    local name=$1
-    shift
-    python3 -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); signal.alarm(60); os.execvp(sys.argv[1], sys.argv[1:])' \
-        "$@" >$name.out 2>$name.err 3>&- &
-    pid=$!
-    children+=($pid)
-}
-# soon COMMAND...: holds within ten seconds.
-soon() {
-    local i
-    for i in $(seq 500); do
-        "$@" && return 0
-        sleep 0.02
-    done
-    echo "not so within 10 s: $*"
-    return 1
-}
 opened() { grep -q "$2" $1.err; }
 # sends NUMBER: frames of 200 connections, from another process.
 sends() { timeout 30 "$NM_BIN/pkt-gen" -i 'netmap:in}1' -f tx -n "$1" -s 10.0.0.1:1000-10.0.0.1:1199 -R "${2:-50000}" >/dev/null 2>&1; }
@@ -50,7 +26,6 @@ ends_well() {
     kill -INT $1
     wait $1
 }
-packets() { python3 -c 'import json, sys; print([json.loads(l) for l in open(sys.argv[1])][-1]["packets"])' "$1"; }
 # last EXPRESSION: it holds for d, the last line of lb.out.
 last() { json lb.out "$1"; }
 # so_far EXPRESSION: it holds for the sums over all lines of lb.out, per pipe.
@@ -80,7 +55,7 @@ PY
     wait $lb
     last 'd["conserved"] and d["packets"] == 6000 and d["told_by"]["ports"] == 6000 and d["groups"][0]["forwarded"] == 6000'
     last 'all(p["swaps"] and p["consumer"] and p["forwarded"] > 500 and p["dropped"] == 0 for p in d["pipes"])'
-    for i in 1 2 3; do ends_well ${children[$i]}; done
+    for i in 1 2 3; do ends_well ${jobs_of_test[$i]}; done
     for i in 0 1 2; do
         last "d['pipes'][$i]['forwarded'] == $(packets c$i.out)"
         all=$((all + $(packets c$i.out)))
@@ -97,7 +72,7 @@ PY
     sends 1000
     wait $lb
     last 'd["packets"] == 1000 and not d["pipes"][0]["swaps"] and d["pipes"][0]["forwarded"] == 1000'
-    ends_well ${children[0]}
+    ends_well ${jobs_of_test[0]}
     [ "$(packets c0.out)" -eq 1000 ]
     go -i 'netmap:in{2' -p more:2 --copy --feed 'netmap:in}2' --drain 'netmap:more}0' --drain 'netmap:more}1' -n 2000 -B 100
     ends 0 "conserved"
@@ -122,8 +97,8 @@ PY
     # Slowly: who lives may be off its CPU for half a second.
     in_background tx "$NM_BIN/pkt-gen" -i 'netmap:in}1' -f tx -s 10.0.0.1:1000-10.0.0.1:1199 -R 3000
     soon so_far 'forwarded[0] > 300 and forwarded[1] > 300'
-    kill -9 ${children[1]}
-    wait ${children[1]} || true
+    kill -9 ${jobs_of_test[1]}
+    wait ${jobs_of_test[1]} || true
     soon so_far 'dropped[0] > 300 and queued[0] > 700'
     so_far 'dropped[1] == 0'
     consumes 0
@@ -131,10 +106,10 @@ PY
     local now
     now=$(python3 -c 'import json; print(sum(json.loads(l)["pipes"][0]["forwarded"] for l in open("lb.out") if l.endswith("\n")))')
     soon so_far "forwarded[0] > $now + 300"
-    kill -9 ${children[3]}
+    kill -9 ${jobs_of_test[3]}
     ends_well $lb
     last 'd["conserved"] and d["pipes"][1]["dropped"] == 0 and d["pipes"][0]["dropped"] > 300'
-    ends_well ${children[4]}
+    ends_well ${jobs_of_test[4]}
     [ "$(packets c0.out)" -gt 300 ]
 }
 
@@ -159,7 +134,7 @@ PY
     sends 300
     kill -9 $lb
     wait $lb || true
-    wait ${children[1]} || true  # pkt-gen ends when its peer is killed
+    wait ${jobs_of_test[1]} || true  # pkt-gen ends when its peer is killed
     grep -q "has gone" c0.err
     in_background lb "$tool" -i 'netmap:in{1' -p out:1 -n 300 --json --expect-loss 0 -B 1000
     lb=$pid
@@ -181,31 +156,30 @@ PY
         wait $lb
         json lb$i.out "d['packets'] == 300 and d['conserved'] and d['pipes'][0]['swaps'] == ($i == 1) and d['pipes'][0]['forwarded'] == 300"
     done
-    ends_well ${children[1]}
+    ends_well ${jobs_of_test[1]}
     [ "$(packets c0.out)" -eq 600 ]
 }
 
 @test "a kernel interface: its frames are swapped into pipes" {
     [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    local ns=nmlb$$
-    ip netns add $ns || skip "cannot make network namespaces here"
-    ip -n $ns link add lb0 type veth peer name lb1
-    ip netns exec $ns sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6'
-    ip -n $ns link set lb0 up
-    ip -n $ns link set lb1 up
-    in_background lb ip netns exec $ns "$tool" -i netmap:lb1 -p out:2 -B 2000 --json -n 2000 --expect-loss 0  # no more than the ring has slots
+    namespaces nmlb w || skip "cannot make network namespaces here"
+    ip -n ${ns}w link add lb0 type veth peer name lb1
+    in_ns w sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6'
+    ip -n ${ns}w link set lb0 up
+    ip -n ${ns}w link set lb1 up
+    in_background lb ip netns exec ${ns}w "$tool" -i netmap:lb1 -p out:2 -B 2000 --json -n 2000 --expect-loss 0  # no more than the ring has slots
     local lb=$pid failed=0
     soon opened lb 'netmap:out{1: pipe' || failed=1
     consumes 0
     consumes 1
-    ip netns exec $ns timeout 30 "$NM_BIN/pkt-gen" -i netmap:lb0 -f tx -n 2000 -R 20000 -s 10.0.0.1:1000-10.0.0.1:1199 >/dev/null 2>&1 || failed=1
+    in_ns w timeout 30 "$NM_BIN/pkt-gen" -i netmap:lb0 -f tx -n 2000 -R 20000 -s 10.0.0.1:1000-10.0.0.1:1199 >/dev/null 2>&1 || failed=1
     wait $lb || failed=1
-    ip netns del $ns
+    ip netns del ${ns}w  # the host of the pipes lives on
     [ $failed -eq 0 ]
     last 'd["conserved"] and d["packets"] == 2000 and all(p["swaps"] and p["forwarded"] > 300 for p in d["pipes"])'
     last 'd["input"]["kernel"]["rx_packets"] >= 2000 and d["input"]["kernel"]["rx_dropped"] == 0'
-    ends_well ${children[1]}
-    ends_well ${children[2]}
+    ends_well ${jobs_of_test[1]}
+    ends_well ${jobs_of_test[2]}
     [ $(($(packets c0.out) + $(packets c1.out))) -eq 2000 ]
 }
 

@@ -7,30 +7,6 @@ load tool
 setup() {
     tool=$NM_BIN/nmctl
     cd "$BATS_TEST_TMPDIR"
-    jobs_of_test=()
-}
-teardown() {
-    local pid
-    # timeout hands it on.
-    for pid in "${jobs_of_test[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${jobs_of_test[@]}"; do wait "$pid" 2>/dev/null || true; done
-}
-# in_background NAME COMMAND...: stdout in NAME.out, stderr in NAME.err, $pid.
-in_background() {
-    local name=$1
-    shift
-    "$@" >$name.out 2>$name.err 3>&- &
-    pid=$!
-    jobs_of_test+=($pid)
-}
-soon() {
-    local i
-    for i in $(seq 250); do
-        "$@" && return 0
-        sleep 0.02
-    done
-    echo "not so within 5 s: $*"
-    return 1
 }
 # metrics FILE [EXPRESSION]: it is OpenMetrics text, and the expression holds.
 metrics() { python3 "$BATS_TEST_DIRNAME/openmetrics.py" "$@"; }

@@ -6,13 +6,8 @@
 load tool
 
 setup_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    export ns=nmna$$
+    namespaces nmna w 0 1 || return 0
     local i
-    for i in w 0 1; do
-        ip netns add $ns$i || return 0
-        ip -n $ns$i link set lo up
-    done
     for i in 0 1; do
         ip link add m$i netns ${ns}w type veth peer name s$i netns $ns$i
         ip -n ${ns}w link set m$i up
@@ -20,29 +15,15 @@ setup_file() {
     done
     ip -n ${ns}0 addr add 10.86.0.2/24 dev s0
     ip -n ${ns}1 addr add 10.86.0.9/24 dev s1
-    export NMCLI_READY=1
+    namespaces_ready
 }
 
-teardown_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    local i
-    for i in w 0 1; do
-        [ -e /run/netns/nmna$$$i ] || continue
-        ip netns pids nmna$$$i | xargs -r kill -9
-        ip netns del nmna$$$i
-    done
-}
+teardown_file() { end_namespaces; }
 
 setup() {
     tool=$NM_BIN/nat
     [ -x "$tool" ] || skip "nat is not built in this preset"
     cd "$BATS_TEST_TMPDIR"
-}
-
-in_ns() {
-    local n=$1
-    shift
-    timeout 30 ip netns exec "$ns$n" "$@"
 }
 
 @test "bad command lines" {
@@ -63,8 +44,7 @@ in_ns() {
 }
 
 @test "ping, UDP, TCP and errors cross with the address, and nobody comes in" {
-    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
+    needs_namespaces
     ip netns exec ${ns}w timeout -s INT 80 "$tool" netmap:m0 netmap:m1 10.86.0.5 >out 2>err 3>&- &
     local job=$! i
     for i in $(seq 400); do

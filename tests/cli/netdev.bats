@@ -6,9 +6,7 @@
 load tool
 
 setup_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    export ns=nmcli$$
-    for n in l m r; do ip netns add $ns$n || return 0; done
+    namespaces nmcli l m r || return 0
     for n in l m r; do ip netns exec $ns$n sh -c 'echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6'; done
     ip link add l0 netns ${ns}l type veth peer name m0 netns ${ns}m
     ip link add r0 netns ${ns}r type veth peer name m1 netns ${ns}m
@@ -20,22 +18,13 @@ setup_file() {
     done
     ip -n ${ns}m link set m0 up
     ip -n ${ns}m link set m1 up
-    export NMCLI_READY=1
+    namespaces_ready
 }
 
-teardown_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    local n
-    for n in l m r; do
-        [ -e /run/netns/nmcli$$$n ] || continue
-        ip netns pids nmcli$$$n | xargs -r kill -9
-        ip netns del nmcli$$$n
-    done
-}
+teardown_file() { end_namespaces; }
 
 setup() {
-    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
+    needs_namespaces
     cd "$BATS_TEST_TMPDIR"
     tool=$NM_BIN/bridge
     ip -n ${ns}m link set m0 up
@@ -48,11 +37,6 @@ teardown() {
     if [ -n "$NMCLI_READY" ]; then offloads on; fi
 }
 
-in_ns() {
-    local n=$1
-    shift
-    ip netns exec "$ns$n" "$@"
-}
 # What the ends leave to whoever receives: veth's default, or nothing.
 offloads() {
     for n in l r; do in_ns $n ethtool -K ${n}0 tx $1 tso $1 txvlan $1 >/dev/null; done

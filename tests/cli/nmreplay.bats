@@ -8,29 +8,17 @@ setup() {
     tool=$NM_BIN/nmreplay
     captures=$BATS_TEST_DIRNAME/captures.py
     cd "$BATS_TEST_TMPDIR"
-    jobs_of_test=()
 }
 
 teardown() {
-    local pid
-    for pid in "${jobs_of_test[@]}"; do kill -9 $(pgrep -P "$pid") "$pid" 2>/dev/null || true; done  # timeout, and what it runs
-    if [ -n "$ns" ] && [ -e "/run/netns/$ns" ]; then ip netns del "$ns"; fi
+    end_jobs
+    end_namespaces
 }
 
 need_pcap() { ! "$tool" --version | grep -q "no libpcap" || skip "built without libpcap"; }
 make() { python3 "$captures" make "$@"; }
 same() { python3 "$captures" same "$1" "$2"; }
 larger() { [ "$(wc -c <"$1")" -gt "$2" ]; }
-# soon COMMAND...: holds within twenty seconds.
-soon() {
-    local i
-    for i in $(seq 1000); do
-        "$@" && return 0
-        sleep 0.02
-    done
-    echo "not so within 20 s: $*"
-    return 1
-}
 frames() { python3 "$captures" frames "$1"; }
 
 # recording FILE PORT OPTIONS...: a recorder in the background, $recorder; returns when its port is open.
@@ -439,18 +427,17 @@ PY
 @test "over a pair of kernel interfaces" {
     need_pcap
     [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    ns=nmreplay$$
-    ip netns add $ns || skip "cannot make network namespaces here"
-    ip netns exec $ns sh -c 'echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6'
-    ip -n $ns link add r0 type veth peer name r1
-    ip -n $ns link set r0 up
-    ip -n $ns link set r1 up
+    namespaces nmreplay w || skip "cannot make network namespaces here"
+    in_ns w sh -c 'echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6'
+    ip -n ${ns}w link add r0 type veth peer name r1
+    ip -n ${ns}w link set r0 up
+    ip -n ${ns}w link set r1 up
     make x.pcap ns 2000 20000
-    ip netns exec $ns timeout 20 "$tool" --record got.pcap -i netmap:r1 -n 2000 >out 2>err 3>&- &
+    in_ns w timeout 20 "$tool" --record got.pcap -i netmap:r1 -n 2000 >out 2>err 3>&- &
     recorder=$!
     jobs_of_test+=($recorder)
     soon test -s got.pcap
-    run ip netns exec $ns timeout 20 "$tool" -f x.pcap -i netmap:r0 --expect-loss 0
+    run in_ns w timeout 20 "$tool" -f x.pcap -i netmap:r0 --expect-loss 0
     ends 0 "Read 2000 frames"
     wait $recorder
     same x.pcap got.pcap

@@ -7,52 +7,15 @@ load tool
 setup() {
     tool=$NM_BIN/pkt-gen
     cd "$BATS_TEST_TMPDIR"
-    export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
-    jobs_of_test=()
 }
 
 teardown() {
-    local pid
-    for pid in "${jobs_of_test[@]}" $(hosts); do kill -9 "$pid" 2>/dev/null || true; done
+    end_jobs
+    kill_hosts
 }
 
-# in_background NAME COMMAND...: stdout in NAME.out, stderr in NAME.err, $pid. SIGINT is not ignored, as bash would have it.
-in_background() {
-    local name=$1
-    shift
-    python3 -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' \
-        "$@" >$name.out 2>$name.err 3>&- &
-    pid=$!
-    jobs_of_test+=($pid)
-}
-# soon COMMAND...: holds within five seconds.
-soon() {
-    local i
-    for i in $(seq 250); do
-        "$@" && return 0
-        sleep 0.02
-    done
-    echo "not so within 5 s: $*"
-    return 1
-}
-list() { timeout 10 "$NM_BIN/valectl" --json -l; }
-# hosts [NAME]: their process ids.
-hosts() {
-    list | python3 -c 'import json, sys
-for s in json.load(sys.stdin)["switches"]:
-    if len(sys.argv) < 2 or s["name"] == sys.argv[1]: print(s["pid"])' "$@"
-}
-# there EXPRESSION: it holds for `ports`, what valectl says of each port by its name, and `switches`.
-there() {
-    list | python3 -c 'import json, sys
-switches = {s["name"]: s for s in json.load(sys.stdin)["switches"]}
-ports = {p["name"]: p for s in switches.values() for p in s["ports"]}
-sys.exit(not eval(sys.argv[1]))' "$1" 2>/dev/null
-}
 # A process that is nobody's child any more may stay a zombie for a while.
 ended() { [[ $(ps -o stat= -p "$1") == Z* || -z $(ps -o stat= -p "$1") ]]; }
-nothing_left() { [ -z "$(ls -A run 2>/dev/null)" ]; }
-packets() { python3 -c 'import json, sys; print([json.loads(l) for l in open(sys.argv[1])][-1]["packets"])' "$1"; }
 
 @test "pkt-gen in two processes, the receiver first" {
     in_background rx timeout -s INT 20 "$tool" -i vale1:a -f rx --json

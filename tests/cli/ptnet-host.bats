@@ -7,7 +7,6 @@ load tool
 setup() {
     tool=$NM_BIN/ptnet-host
     cd "$BATS_TEST_TMPDIR"
-    export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
 }
 
 @test "what is wrong on the command line" {

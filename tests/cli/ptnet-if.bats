@@ -6,44 +6,25 @@
 load tool
 
 setup_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    export ns=nmpi$$
-    ip netns add ${ns}w || return 0
-    ip netns add ${ns}p || return 0
-    ip -n ${ns}w link set lo up
-    ip -n ${ns}p link set lo up
-    export NMCLI_READY=1
+    namespaces nmpi w p || return 0
+    namespaces_ready
 }
 
-teardown_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    local i
-    for i in w p; do
-        [ -e /run/netns/nmpi$$$i ] || continue
-        ip netns pids nmpi$$$i | xargs -r kill -9
-        ip netns del nmpi$$$i
-    done
-}
+teardown_file() { end_namespaces; }
 
 setup() {
     tool=$NM_BIN/ptnet-if
     cd "$BATS_TEST_TMPDIR"
-    export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/run  # a host of names of our own
 }
 
 teardown() {
+    end_jobs
     [ -z "$NMCLI_READY" ] || ip netns pids ${ns}w | xargs -r kill -9
 }
 
-needs_namespaces() {
-    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
+needs_tun() {
+    needs_namespaces
     [ -c /dev/net/tun ] || skip "no /dev/net/tun"
-}
-in_ns() {
-    local n=$1
-    shift
-    ip netns exec "$ns$n" "$@"
 }
 # join PORT PORT ARGUMENTS...: in the background; returns when both interfaces can be used. $pid is the program's own.
 join() {
@@ -105,7 +86,7 @@ is_conserved() {
 }
 
 @test "an interface has the name, the address and the MTU that it was given" {
-    needs_namespaces
+    needs_tun
     join netmap:p{1 netmap:p}1 -m 02:00:00:00:81:02 -M 1400
     run ip -n ${ns}p -o link show ptb
     says "02:00:00:00:81:02"
@@ -120,7 +101,7 @@ is_conserved() {
 }
 
 @test "two stacks meet on a switch, with frames of 64 KiB and no checksum made" {
-    needs_namespaces
+    needs_tun
     join vale81:a vale81:b --own-switch
     reaches 10.81.0.2
     reaches fd00:81::2
@@ -134,7 +115,7 @@ is_conserved() {
 }
 
 @test "the same with headers of 12 bytes" {
-    needs_namespaces
+    needs_tun
     join vale81:a vale81:b --own-switch -H 12
     reaches 10.81.0.2
     tcp 10.81.0.2
@@ -145,7 +126,7 @@ is_conserved() {
 }
 
 @test "two programs in two namespaces meet on one switch" {
-    needs_namespaces
+    needs_tun
     [ -x "$NM_BIN/nm-host" ] || skip "no nm-host"
     local n k=1 i
     for n in w p; do
@@ -180,7 +161,7 @@ is_conserved() {
 }
 
 @test "a port whose host dies is told, after the books" {
-    needs_namespaces
+    needs_tun
     [ -x "$NM_BIN/nm-host" ] || skip "no nm-host"
     in_ns w timeout 20 "$tool" --json -i vale83:a -n pta >out 2>err 3>&- &
     local i
@@ -197,7 +178,7 @@ is_conserved() {
 }
 
 @test "over a pipe, which has no header, checksums and segments are made here" {
-    needs_namespaces
+    needs_tun
     join netmap:p{1 netmap:p}1
     reaches 10.81.0.2
     reaches fd00:81::2
@@ -211,7 +192,7 @@ is_conserved() {
 }
 
 @test "short rings hold one packet at a time" {
-    needs_namespaces
+    needs_tun
     join netmap:p{1@conf:slots=4 netmap:p}1@conf:slots=4
     reaches 10.81.0.2
     tcp 10.81.0.2
@@ -220,7 +201,7 @@ is_conserved() {
 }
 
 @test "nothing to do costs no time, and an interface that is deleted is told" {
-    needs_namespaces
+    needs_tun
     join netmap:p{1 netmap:p}1
     sleep 0.5
     local before after

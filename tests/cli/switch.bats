@@ -8,13 +8,8 @@
 load tool
 
 setup_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    export ns=nmsw$$
+    namespaces nmsw w 0 1 2 || return 0
     local i
-    for i in w 0 1 2; do
-        ip netns add $ns$i || return 0
-        ip -n $ns$i link set lo up
-    done
     for i in 0 1 2; do
         local m=m$i
         [ $i -ne 2 ] || m=h0
@@ -26,18 +21,10 @@ setup_file() {
     done
     ip -n ${ns}w addr add 10.79.0.100/24 dev h0
     ip -n ${ns}w addr add fd00:79::100/64 dev h0 nodad
-    export NMCLI_READY=1
+    namespaces_ready
 }
 
-teardown_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    local i
-    for i in w 0 1 2; do
-        [ -e /run/netns/nmsw$$$i ] || continue
-        ip netns pids nmsw$$$i | xargs -r kill -9
-        ip netns del nmsw$$$i
-    done
-}
+teardown_file() { end_namespaces; }
 
 setup() {
     tool=$NM_BIN/switch
@@ -48,15 +35,6 @@ teardown() {
     [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
 }
 
-needs_namespaces() {
-    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
-}
-in_ns() {
-    local n=$1
-    shift
-    ip netns exec "$ns$n" "$@"
-}
 # start_switch ARGUMENTS...: in the background; returns when all members are open. $pid is the switch's own.
 start_switch() {
     ip netns exec ${ns}w timeout -s INT 60 "$tool" "$@" >out 2>err 3>&- &

@@ -7,31 +7,11 @@ load tool
 setup() {
     tool=$NM_BIN/nmctl
     cd "$BATS_TEST_TMPDIR"
-    jobs_of_test=()
     tmux_of_test=
 }
 teardown() {
-    local pid
-    # timeout hands it on.
-    for pid in "${jobs_of_test[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${jobs_of_test[@]}"; do wait "$pid" 2>/dev/null || true; done
+    end_jobs
     [ -z "$tmux_of_test" ] || tmux -S ./tmux kill-server 2>/dev/null || true
-}
-in_background() {
-    local name=$1
-    shift
-    "$@" >$name.out 2>$name.err 3>&- &
-    pid=$!
-    jobs_of_test+=($pid)
-}
-soon() {
-    local i
-    for i in $(seq 250); do
-        "$@" && return 0
-        sleep 0.02
-    done
-    echo "not so within 5 s: $*"
-    return 1
 }
 seen() { "$NM_BIN/valectl" -l 2>/dev/null | grep -q "$1"; } 2>/dev/null
 # 1000 frames a second from vale1:b to vale1:a.

@@ -7,13 +7,8 @@
 load tool
 
 setup_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    export ns=nmvc$$
+    namespaces nmvc w 0 1 || return 0
     local i
-    for i in w 0 1; do
-        ip netns add $ns$i || return 0
-        ip -n $ns$i link set lo up
-    done
     ip link add m0 netns ${ns}w type veth peer name s0 netns ${ns}0
     ip link add h0 netns ${ns}w type veth peer name s1 netns ${ns}1
     for i in 0 1; do
@@ -23,63 +18,26 @@ setup_file() {
     ip -n ${ns}w link set m0 up
     ip -n ${ns}w link set h0 up
     ip -n ${ns}w addr add 10.81.0.100/24 dev h0
-    export NMCLI_READY=1
+    namespaces_ready
 }
 
-teardown_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    local i
-    for i in w 0 1; do
-        [ -e /run/netns/nmvc$$$i ] || continue
-        ip netns pids nmvc$$$i | xargs -r kill -9
-        ip netns del nmvc$$$i
-    done
-}
+teardown_file() { end_namespaces; }
 
 setup() {
     tool=$NM_BIN/valectl
     cd "$BATS_TEST_TMPDIR"
-    export NM_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
 }
 
 teardown() {
-    local pid
-    for pid in $(timeout 10 "$tool" --json -l | python3 -c 'import json, sys
-for s in json.load(sys.stdin)["switches"]: print(s["pid"])'); do kill -9 $pid; done
-    true
+    end_jobs
+    kill_hosts
 }
 
-needs_namespaces() {
-    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces here"
-}
-in_ns() {
-    local n=$1
-    shift
-    ip netns exec "$ns$n" "$@"
-}
 # ctl ARGUMENTS...: valectl in the switch's namespace.
 ctl() { run in_ns w timeout 20 "$tool" "$@"; }
-soon() {
-    local i
-    for i in $(seq 250); do
-        "$@" && return 0
-        sleep 0.02
-    done
-    echo "not so within 5 s: $*"
-    return 1
-}
-nothing_left() { [ -z "$(ls -A run 2>/dev/null)" ]; }
 reaches() {
     run in_ns "$1" ping -q -c 10 -i 0.02 -W 2 "$2"
     ends 0 " 0% packet loss"
-}
-# there EXPRESSION, for `ports` by name and `switches`.
-there() {
-    "$tool" --json -l | python3 -c 'import json, sys
-switches = {s["name"]: s for s in json.load(sys.stdin)["switches"]}
-ports = {p["name"]: p for s in switches.values() for p in s["ports"]}
-assert eval(sys.argv[1]), (sys.argv[1], switches)' "$1"
 }
 
 @test "nothing there" {

@@ -7,13 +7,8 @@
 load tool
 
 setup_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    export ns=nmvx$$
+    namespaces nmvx w0 w1 s0 s1 || return 0
     local i
-    for i in w0 w1 s0 s1; do
-        ip netns add $ns$i || return 0
-        ip -n $ns$i link set lo up
-    done
     ip link add u0 netns ${ns}w0 type veth peer name u1 netns ${ns}w1
     for i in 0 1; do
         ip -n ${ns}w$i addr add 192.0.2.$((i + 1))/24 dev u$i
@@ -25,29 +20,14 @@ setup_file() {
         ip -n ${ns}s$i addr add 10.85.0.$((i + 1))/24 dev s$i
         ip -n ${ns}s$i link set s$i up
     done
-    export NMCLI_READY=1
+    namespaces_ready
 }
 
-teardown_file() {
-    [ "$(id -u)" -eq 0 ] || return 0
-    local i
-    for i in w0 w1 s0 s1; do
-        [ -e /run/netns/nmvx$$$i ] || continue
-        ip netns pids nmvx$$$i | xargs -r kill -9
-        ip netns del nmvx$$$i
-    done
-}
+teardown_file() { end_namespaces; }
 
 setup() {
-    [ "$(id -u)" -eq 0 ] || skip "not root: no namespaces"
-    [ -n "$NMCLI_READY" ] || skip "cannot make network namespaces, or VXLAN interfaces, here"
+    needs_namespaces
     cd "$BATS_TEST_TMPDIR"
-}
-
-in_ns() {
-    local n=$1
-    shift
-    timeout 60 ip netns exec "$ns$n" "$@"
 }
 
 # What crosses: ping, the largest that fits, and bytes by TCP, both ways.
