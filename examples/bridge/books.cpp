@@ -33,8 +33,7 @@ std::string books::table(const settings& s, const std::vector<tool::outcome>& ou
                            d.conserved() ? "conserved" : "NOT CONSERVED");
     out += fmt::format("{} frames in {:.2f} seconds, {}pps, {}bps\n", packets, seconds, tool::in_units(pps(), n),
                        tool::in_units(seconds > 0 ? tool::bits_of(packets, bytes, s.style.framing) / seconds : 0, n));
-    for (const auto& o : outcomes) out += fmt::format("Expected {}: {}\n", o.what, o.met ? "met" : "NOT MET");
-    return out;
+    return out + tool::to_text(outcomes);
 }
 
 std::string books::to_json(const std::vector<tool::outcome>& outcomes) const {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "books.hpp"
+#include "common/closing.hpp"
 #include "common/main.hpp"
 #include "common/metrics_file.hpp"
 #include "common/peer.hpp"
@@ -186,23 +187,8 @@ void count(job& j, tool::metrics& m, bool ended) {
     b.bytes = done.bytes;
     for (std::size_t i = 0; i < j.ports.size(); ++i)
         b.ports.push_back(std::visit([&](auto& p) { return close_books(s.ports[i], p, j.kernel[i]); }, j.ports[i]));
-    const auto outcomes = b.judge(s.expect);
-    const bool machine = s.style.json || s.style.csv || metrics.on_stdout();
-    if (machine)
-        tool::print_err(b.table(s, outcomes));
-    else
-        tool::print_out(b.table(s, outcomes));
-    if (s.style.json) tool::print_out(b.to_json(outcomes) + "\n");
-    const double batch = done.events != 0 ? static_cast<double>(done.packets) / static_cast<double>(done.events) : 0;
-    const double bits = b.seconds > 0 ? tool::bits_of(b.packets, b.bytes, false) / b.seconds : 0;
-    if (s.style.csv) tool::csv_row("summary", b.seconds, b.packets, b.bytes, b.pps(), bits, batch);
-    metrics.last([&j](tool::metrics& m) { count(j, m, true); });
-    j.run.rethrow();
-    if (!b.conserved())
-        throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
-    for (const auto& one : outcomes)
-        if (!one.met) return tool::exit_expectation;
-    return tool::exit_ok;
+    const auto rows = [&] { tool::csv_sum("summary", b.seconds, done); };
+    return tool::close_run(j.run, s, b, metrics, false, rows, [&j](tool::metrics& m) { count(j, m, true); });
 }
 
 constexpr tool::about self{

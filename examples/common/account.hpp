@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "common/failure.hpp"
+
 #include "nm/nm.hpp"
 
 namespace tool {
@@ -36,6 +38,11 @@ template <class TxRing>
 [[nodiscard]] nm::index_t pending_slots(TxRing& r) noexcept {
     const auto& k = r.truth();
     return nm::ring_distance(k.next(k.hwtail), k.hwcur, k.num_slots);
+}
+
+/// After the sums have been shown.
+inline void require_conserved(bool conserved) {
+    if (!conserved) throw run_error("the sums do not agree: frames were lost without being counted; please report this");
 }
 
 /// What a tx side did, in the three numbers that are not the same.

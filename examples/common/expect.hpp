@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "common/failure.hpp"
 #include "common/json.hpp"
 #include "common/values.hpp"
 
@@ -74,6 +76,14 @@ struct outcome {
     return out;
 }
 
+[[nodiscard]] inline int exit_of(const std::vector<outcome>& list) noexcept {
+    return std::all_of(list.begin(), list.end(), [](const outcome& o) { return o.met; }) ? exit_ok : exit_expectation;
+}
+[[nodiscard]] inline std::string to_text(const std::vector<outcome>& list) {
+    std::string out;
+    for (const auto& o : list) out += fmt::format("Expected {}: {}\n", o.what, o.met ? "met" : "NOT MET");
+    return out;
+}
 [[nodiscard]] inline std::string to_json(const std::vector<outcome>& list) {
     std::string out = "[";
     for (const auto& o : list)

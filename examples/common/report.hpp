@@ -82,6 +82,13 @@ inline void csv_row(std::string_view type, double seconds, std::uint64_t packets
     print_out(fmt::format("{},{:.6f},{},{},{:.0f},{:.0f},{:.2f}\n", type, seconds, packets, bytes, pps, bps, batch));
 }
 
+/// A row about all of a run.
+inline void csv_sum(std::string_view what, double seconds, const totals& t) {
+    const double per_second = seconds > 0 ? 1 / seconds : 0;
+    csv_row(what, seconds, t.packets, t.bytes, static_cast<double>(t.packets) * per_second, bits_of(t.packets, t.bytes, false) * per_second,
+            t.events != 0 ? static_cast<double>(t.packets) / static_cast<double>(t.events) : 0);
+}
+
 /// The line per interval: pkt-gen's on stderr, and one JSON object or CSV row on stdout.
 class rate_report {
 public:

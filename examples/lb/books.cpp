@@ -64,8 +64,7 @@ std::string books::table(const settings& s, const std::vector<tool::outcome>& ou
     if (extra != 0) out += fmt::format("extra buffers: {}, {} free\n", extra, extra_free);
     out += fmt::format("{} frames in {:.2f} seconds, {}pps, {}bps\n", received, seconds, tool::in_units(pps(), n),
                        tool::in_units(seconds > 0 ? tool::bits_of(received, bytes, s.style.framing) / seconds : 0, n));
-    for (const auto& o : outcomes) out += fmt::format("Expected {}: {}\n", o.what, o.met ? "met" : "NOT MET");
-    return out;
+    return out + tool::to_text(outcomes);
 }
 
 std::string books::to_json(const std::vector<tool::outcome>& outcomes) const {

@@ -6,6 +6,7 @@
 #include <syslog.h>
 
 #include "books.hpp"
+#include "common/closing.hpp"
 #include "common/main.hpp"
 #include "common/metrics_file.hpp"
 #include "common/peer.hpp"
@@ -166,15 +167,11 @@ void watch(job& j, tool::metrics_file& metrics) {
 }
 
 void print_csv(const books& b, const tool::totals& t) {
-    const auto row = [&](const std::string& what, std::uint64_t packets, std::uint64_t bytes, double batch) {
-        const double per_second = b.seconds > 0 ? 1 / b.seconds : 0;
-        tool::csv_row(what, b.seconds, packets, bytes, static_cast<double>(packets) * per_second, tool::bits_of(packets, bytes, false) * per_second, batch);
-    };
     for (const auto& p : b.pipes) {
-        row("forwarded " + p.name, p.count.forwarded, p.count.forwarded_bytes, 0);
-        row("dropped " + p.name, p.count.dropped, p.count.dropped_bytes, 0);
+        tool::csv_sum("forwarded " + p.name, b.seconds, {.packets = p.count.forwarded, .bytes = p.count.forwarded_bytes});
+        tool::csv_sum("dropped " + p.name, b.seconds, {.packets = p.count.dropped, .bytes = p.count.dropped_bytes});
     }
-    row("summary", b.received, b.bytes, t.events != 0 ? static_cast<double>(t.packets) / static_cast<double>(t.events) : 0);
+    tool::csv_sum("summary", b.seconds, {.packets = b.received, .bytes = b.bytes, .events = t.events});
 }
 
 [[nodiscard]] int run(settings settled) {
@@ -189,19 +186,9 @@ void print_csv(const books& b, const tool::totals& t) {
     tool::metrics_file metrics("lb", s.metrics);
     watch(j, metrics);
     const books b = close_books(s, *j.input, j.kernel, j.outlets, *j.spread, static_cast<double>(nm::system_clock::now_ns() - began) / 1e9);
-    const auto outcomes = b.judge(s.expect);
-    if (s.style.json || s.style.csv || s.stdout_s != 0 || metrics.on_stdout()) tool::print_err(b.table(s, outcomes));
-    else tool::print_out(b.table(s, outcomes));
     tool::totals t;
     t.add(j.work->done);
-    if (s.style.json) tool::print_out(b.to_json(outcomes) + "\n");
-    if (s.style.csv) print_csv(b, t);
-    metrics.last([&j](tool::metrics& m) { count(j, m, true); });
-    j.run.rethrow();
-    if (!b.conserved()) throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
-    for (const auto& one : outcomes)
-        if (!one.met) return tool::exit_expectation;
-    return tool::exit_ok;
+    return tool::close_run(j.run, s, b, metrics, s.stdout_s != 0, [&] { print_csv(b, t); }, [&j](tool::metrics& m) { count(j, m, true); });
 }
 
 constexpr tool::about self{

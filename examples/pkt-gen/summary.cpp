@@ -33,7 +33,7 @@ void summary::print(const settings& s, const std::vector<tool::outcome>& outcome
     text += (c.dropped() != 0 ? " (" + tool::drops_text(c) + ")" : "") + "\n";
     if (has_peer) text += fmt::format("Peer received {} packets, sent {}\n", peer_received.frames, peer_sent.frames);
     if (s.what == function::ping && times.count() != 0) text += tool::percentiles_text("Round trip", times);
-    for (const auto& o : outcomes) text += fmt::format("Expected {}: {}\n", o.what, o.met ? "met" : "NOT MET");
+    text += tool::to_text(outcomes);
     if (s.style.json || s.style.csv || s.metrics == "-")
         tool::print_err(text);
     else
