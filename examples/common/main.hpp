@@ -3,6 +3,7 @@
 
 // What the main() of every tool does: --help, --version, --describe, errors with a sentence and an exit status.
 
+#include <csignal>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <span>
@@ -89,6 +90,7 @@ template <class Settings>
 template <class Body>
 [[nodiscard]] int guarded_main(std::string_view tool_name, Body&& body) noexcept {
     detail::occupy_standard_descriptors();
+    std::signal(SIGPIPE, SIG_IGN);  // a reader that has gone is an error of write, told in a sentence
     try {
         return body();
     } catch (const usage_error& e) {

@@ -13,23 +13,20 @@
 #include <vector>
 
 #include "common/failure.hpp"
+#include "common/signals.hpp"
 
 #include "nm/base/os.hpp"
 #include "nm/clock.hpp"
 
 namespace tool {
 
-/// Threads that work until they are done or told to stop, while the main thread reports: SIGINT and SIGTERM, the time
-/// limit and the first failure of a thread stop all of them. Make it before anything starts a thread, so that the
-/// signals are blocked in all of them.
+/// Threads that work until they are done or told to stop, while the main thread reports: the signals that end a program, the
+/// time limit and the first failure of a thread stop all of them. Make it before anything starts a thread, so that the signals are blocked
+/// in all of them.
 class run {
 public:
     run() {
-        sigemptyset(&signals_);
-        sigaddset(&signals_, SIGINT);
-        sigaddset(&signals_, SIGTERM);
         ::pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-        std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is an error of write, told in a sentence
         signal_fd_.reset(::signalfd(-1, &signals_, SFD_CLOEXEC | SFD_NONBLOCK));
         auto wake = nm::base::make_eventfd();
         if (!signal_fd_ || !wake) throw run_error("cannot make a signalfd or an eventfd (raise `ulimit -n`?)");
@@ -56,7 +53,8 @@ public:
     }
 
     /// In the main thread: calls `tick` every `period_ns` until the threads are done, someone said stop, or `limit_ns`
-    /// (0: none) have passed. Then joins them. What one of them threw waits in failure(), so that the sums can be shown.
+    /// (0: none) have passed. Then joins them. What one of them threw waits in failure(), so that the sums can be shown. What `tick` throws
+    /// goes on when all have ended, since they use what the caller has.
     template <class Tick>
     void watch(std::uint64_t period_ns, std::uint64_t limit_ns, Tick&& tick) {
         const std::uint64_t start = nm::system_clock::now_ns();
@@ -65,7 +63,13 @@ public:
             const std::uint64_t now = nm::system_clock::now_ns();
             if (limit_ns != 0 && now - start >= limit_ns) stop();
             if (now >= next) {
-                tick();
+                try {
+                    tick();
+                } catch (...) {
+                    stop();
+                    join();
+                    throw;
+                }
                 next += period_ns * ((now - next) / period_ns + 1);
             }
             std::uint64_t sleep = next - std::min(now, next);
@@ -113,7 +117,7 @@ private:
             if (t.joinable()) t.join();
     }
 
-    sigset_t signals_{};
+    sigset_t signals_ = ending_signals();
     nm::base::unique_fd signal_fd_, wake_;
     std::atomic<bool> stop_ = false;
     std::atomic<unsigned> working_ = 0;

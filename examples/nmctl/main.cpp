@@ -3,7 +3,6 @@
 // nmctl COMMAND: what is about a machine and not about one port. A command is a row here and a file of its own.
 #include <algorithm>
 #include <array>
-#include <csignal>
 
 #include "common/main.hpp"
 #include "common/metrics_file.hpp"
@@ -111,7 +110,6 @@ constexpr tool::option<settings> options[] = {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is told in a sentence
     const text first = argc > 1 ? argv[1] : "";
     for (const auto& c : commands)
         if (c.name == first) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // needs: fmt
 // nmctl metrics: what all hosts of switches and pipes count, for Prometheus and its like.
-#include <csignal>
 #include <optional>
 #include <sys/signalfd.h>
 
 #include "common/hosts.hpp"
 #include "common/metrics_file.hpp"
+#include "common/signals.hpp"
 #include "common/values.hpp"
 #include "settings.hpp"
 
@@ -40,10 +40,7 @@ private:
 };
 
 int answer_scrapers(const nm::sys::runtime_dir& dir, const listen_address& at, double seconds) {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
+    const sigset_t signals = tool::ending_signals();
     ::sigprocmask(SIG_BLOCK, &signals, nullptr);
     const nm::base::unique_fd stop(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     auto server = http_server::open(at);

@@ -2,7 +2,6 @@
 // needs: fmt
 // valectl -a vale1:eth0: talks to the switches that other processes' ports are on, with the letters of netmap's vale-ctl.
 #include <algorithm>
-#include <csignal>
 #include <span>
 
 #include "common/hosts.hpp"
@@ -119,7 +118,6 @@ void tell(const settings& s, const action& a) {
 }
 
 int run(const settings& s) {
-    std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is told in a sentence
     if (s.json + s.csv + (s.metrics == "-") > 1) throw tool::usage_error("--json, --csv and --metrics - all want stdout; choose one");
     if (s.count != 0 && s.report_ms == 0) throw tool::usage_error("--count: how often? say -T MS, too");
     const bool lists = s.actions.empty() || std::any_of(s.actions.begin(), s.actions.end(), [](const action& a) { return a.letter == 'l'; });
