@@ -149,14 +149,8 @@ template <class Complain>
 }
 
 inline void add_host(metrics& m, const hosted& h) {
-    if (h.is_switch()) {
-        const metrics::labels sw{{"switch", h.name}};
-        m.counter("nm_switch_accepted_frames", "Frames that a switch has taken.", sw, h.about.number("accepted"));
-        m.counter("nm_switch_replicas", "Copies of flooded frames and segments of large ones, beyond the first of each.", sw, h.about.number("replicas"));
-        m.counter("nm_switch_delivered_frames", "Frames, copies and segments that a switch has delivered.", sw, h.about.number("delivered"));
-        m.counter("nm_switch_dropped_frames", "Frames, copies and segments that a switch has dropped.", sw, h.about.number("dropped"));
-        m.gauge("nm_switch_stations", "Addresses learnt.", sw, h.about.number("stations"));
-    }
+    if (h.is_switch())
+        add_switch(m, h.name, {h.about.number("accepted"), h.about.number("replicas"), h.about.number("delivered"), h.about.number("dropped"), h.about.number("stations")});
     m.gauge("nm_host_ports", "Ports and pipes that a host has.", {{"host", h.name}, {"pid", h.about.value("pid")}}, h.about.number("num_ports"));
     for (const auto& p : h.ports) {
         const metrics::labels who{{"tool", "nm-host"}, {"port", p.value("name")}};
@@ -170,11 +164,7 @@ inline void add_host(metrics& m, const hosted& h) {
         add_direction(m, who, "tx", direction_of(p, "from_port"));
         add_direction(m, who, "rx", direction_of(p, "to_port"));
         m.counter("nm_port_floods", "Frames of a port that went to several others.", who, p.number("floods"));
-        if (p.has("kicks")) {
-            m.counter("nm_port_kicks", "Times that a port's user woke its host.", who, p.number("kicks"));
-            m.counter("nm_port_wakes", "Times that a host woke a port's user.", who, p.number("wakes"));
-            m.counter("nm_port_bad_indexes", "Times that a port's user said indexes that made no sense.", who, p.number("bad_indexes"));
-        }
+        if (p.has("kicks")) add_serving(m, who, p.number("kicks"), p.number("wakes"), p.number("bad_indexes"));
         if (!p.has("device_in")) continue;
         m.gauge("nm_port_down", "1: the interface is down.", who, p.number("lost"));
         for (const auto& [field, direction] : {std::pair("device_out", "tx"), std::pair("device_in", "rx")}) {

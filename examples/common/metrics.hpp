@@ -125,6 +125,25 @@ inline void add_version(metrics& m, std::string_view tool) {
     return {{"tool", std::string(tool)}, {"port", port}};
 }
 
+/// A switch, wherever it lives.
+struct switch_numbers {
+    std::uint64_t accepted, replicas, delivered, dropped, stations;
+};
+inline void add_switch(metrics& m, const std::string& name, const switch_numbers& n) {
+    const metrics::labels who{{"switch", name}};
+    m.counter("nm_switch_accepted_frames", "Frames that a switch has taken.", who, n.accepted);
+    m.counter("nm_switch_replicas", "Copies of flooded frames and segments of large ones, beyond the first of each.", who, n.replicas);
+    m.counter("nm_switch_delivered_frames", "Frames, copies and segments that a switch has delivered.", who, n.delivered);
+    m.counter("nm_switch_dropped_frames", "Frames, copies and segments that a switch has dropped.", who, n.dropped);
+    m.gauge("nm_switch_stations", "Addresses learnt.", who, n.stations);
+}
+/// What it costs to serve a port to another program, or to a guest.
+inline void add_serving(metrics& m, const metrics::labels& who, std::uint64_t kicks, std::uint64_t wakes, std::uint64_t bad_indexes) {
+    m.counter("nm_port_kicks", "Times that a port's user woke its host.", who, kicks);
+    m.counter("nm_port_wakes", "Times that a host woke a port's user.", who, wakes);
+    m.counter("nm_port_bad_indexes", "Times that a port's user said indexes that made no sense.", who, bad_indexes);
+}
+
 /// What a thread that does not own the rings may read of them meanwhile. The kernel's own drops are not asked for here: those are
 /// added by who owns the port, at the end.
 template <class P>

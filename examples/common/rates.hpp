@@ -160,4 +160,24 @@ private:
     std::uint64_t then_ = 0;
 };
 
+/// --csv of a program with ports of its own: a row per port at each look, with rates since the look before.
+class port_rows {
+public:
+    /// `looks`: what the rates of the first rows are held against.
+    port_rows(bool wanted, std::vector<port_look> looks) : wanted_(wanted), start_(nm::system_clock::now_ns()) {
+        if (wanted) print_out(port_rate::csv_title);
+        (void)rates_.since_last(std::move(looks), start_);
+    }
+    void print(std::vector<port_look> looks) {
+        if (!wanted_) return;
+        const auto now = nm::system_clock::now_ns();
+        for (const auto& r : rates_.since_last(std::move(looks), now)) print_out(r.csv(static_cast<double>(now - start_) / 1e9));
+    }
+
+private:
+    bool wanted_;
+    std::uint64_t start_;
+    rates rates_;
+};
+
 }  // namespace tool

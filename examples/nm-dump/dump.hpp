@@ -8,6 +8,7 @@
 
 #include "common/idle.hpp"
 #include "common/open.hpp"
+#include "common/report.hpp"
 #include "common/run.hpp"
 #include "common/wall.hpp"
 #include "filter.hpp"
@@ -41,6 +42,8 @@ public:
             for (auto& from : sources_) moved += std::visit([&](auto& p) { return take(from, p); }, from.port);
             if (moved != 0) {
                 rest.busy();
+                done.set(packets_, bytes_of_all_);
+                done.event(0);
                 if (out_) out_->flush_if_much();
                 else if (text_.size() > 64 * 1024) flush();
             } else if (rest.should_sleep()) {
@@ -51,6 +54,8 @@ public:
         flush();
     }
     [[nodiscard]] std::uint64_t packets() const noexcept { return packets_; }
+
+    tool::tally done;  ///< for who reports meanwhile
 
 private:
     static constexpr nm::index_t batch = 256;
@@ -95,13 +100,14 @@ private:
         else text_ += line_of(from.name, when_, way_, bytes_, length_);
         ++from.packets;
         from.bytes += length_;
+        bytes_of_all_ += length_;
         ++packets_;
     }
 
     void flush() {
         if (out_) out_->flush();
         if (text_.empty()) return;
-        if (s_.json) tool::print_err(text_);
+        if (s_.style.json || s_.style.csv) tool::print_err(text_);
         else tool::print_out(text_);
         text_.clear();
     }
@@ -124,7 +130,7 @@ private:
     filter filter_;
     std::string text_;
     std::vector<std::uint8_t> bytes_;
-    std::uint64_t packets_ = 0, when_ = 0;
+    std::uint64_t packets_ = 0, bytes_of_all_ = 0, when_ = 0;
     std::size_t length_ = 0;
     direction way_ = direction::unknown;
     bool wanted_ = false;

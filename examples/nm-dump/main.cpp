@@ -28,6 +28,7 @@ struct job {
     std::vector<source> sources;
     nm::base::unique_fd file;
     std::optional<pcapng_writer> out;
+    std::optional<dump> taking;
     tool::run run;
 };
 
@@ -92,8 +93,7 @@ void open_file(job& j) {
                            c.dropped(), c.dropped() != 0 ? " (" + tool::drops_text(c) + ")" : "",
                            from.filtered != 0 ? fmt::format("; {} not wanted by the filter", from.filtered) : "");
     }
-    for (const auto& o : outcomes) out += fmt::format("Expected {}: {}\n", o.what, o.met ? "met" : "NOT MET");
-    return out;
+    return out + tool::to_text(outcomes);
 }
 
 [[nodiscard]] std::string summary_json(job& j, double seconds, std::uint64_t packets, const std::vector<tool::outcome>& outcomes) {
@@ -118,6 +118,25 @@ void open_file(job& j) {
         .raw("ports", "[" + list + "]")
         .raw("expectations", tool::to_json(outcomes))
         .text();
+}
+
+/// What the file ends with, before anything is shown: stdout may have gone. Not in a file that could not be written. What was wrong, or nothing.
+[[nodiscard]] std::string end_file(job& j, std::uint64_t began, std::uint64_t ended) {
+    if (!j.out || !j.run.failure().empty()) return {};
+    for (auto& from : j.sources)
+        j.out->interface_statistics(from.interface, {began, ended, from.packets + from.filtered + dropped(from), dropped(from)});
+    try {
+        j.out->flush();
+    } catch (const tool::run_error& e) {
+        return e.what();
+    }
+    return {};
+}
+
+[[nodiscard]] tool::totals look(dump& d) {
+    tool::totals t;
+    t.add(d.done);
+    return t;
 }
 
 /// While the other thread takes frames, or when it has ended.
@@ -145,38 +164,38 @@ void count(job& j, tool::metrics& m, bool ended) {
 
     for (auto& [name, p] : j.passages) j.run.start([&j, &p = p] { p.work(j.run); });
 
+    tool::metrics_file metrics("nm-dump", s.metrics);
+    const auto live = [&j](tool::metrics& m) { count(j, m, false); };
+    metrics.interval(live);  // one that cannot be written is said at once
     const std::uint64_t began = tool::wall_ns();
-    dump d(j.run, s, j.sources, j.out);
+    dump& d = j.taking.emplace(j.run, s, j.sources, j.out);
     j.run.start([&j, &d] {
         d.work();
         j.run.stop();
     });
-    tool::metrics_file metrics("nm-dump", s.metrics);
-    const auto live = [&j](tool::metrics& m) { count(j, m, false); };
-    metrics.interval(live);
-    j.run.watch(1'000'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [&] { metrics.interval(live); });
+    tool::rate_report report(s.style);
+    j.run.watch(s.report_ms != 0 ? s.report_ms * std::uint64_t{1'000'000} : 1'000'000'000, static_cast<std::uint64_t>(s.seconds * 1e9), [&] {
+        if (s.report_ms != 0) report.interval(look(d));
+        metrics.interval(live);
+    });
     const std::uint64_t ended = tool::wall_ns();
     if (j.feeder) j.feeder->stop();
     if (j.drain) j.drain->stop();
+    const std::string file_trouble = end_file(j, began, ended);
 
     const double seconds = static_cast<double>(ended - began) / 1e9;
     std::uint64_t lost = 0;
     for (auto& from : j.sources) lost += dropped(from);
     const auto outcomes = tool::judge(s.expect, d.packets() + lost, lost, seconds > 0 ? static_cast<double>(d.packets()) / seconds : 0);
     const std::string text = summary_text(j, seconds, outcomes);
-    if (s.json || s.to_stdout() || metrics.on_stdout()) tool::print_err(text);
+    if (s.style.json || s.style.csv || s.to_stdout() || metrics.on_stdout()) tool::print_err(text);
     else tool::print_out(text);
-    if (s.json) tool::print_out(summary_json(j, seconds, d.packets(), outcomes) + "\n");
+    if (s.style.json) tool::print_out(summary_json(j, seconds, d.packets(), outcomes) + "\n");
+    if (s.style.csv) tool::csv_sum("summary", seconds, look(d));
     metrics.last([&j](tool::metrics& m) { count(j, m, true); });
     j.run.rethrow();
-    if (j.out) {
-        for (auto& from : j.sources)
-            j.out->interface_statistics(from.interface, {began, ended, from.packets + from.filtered + dropped(from), dropped(from)});
-        j.out->flush();
-    }
-    for (const auto& one : outcomes)
-        if (!one.met) return tool::exit_expectation;
-    return tool::exit_ok;
+    if (!file_trouble.empty()) throw tool::run_error(file_trouble);
+    return tool::exit_of(outcomes);
 }
 
 constexpr tool::about self{

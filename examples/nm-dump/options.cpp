@@ -37,7 +37,11 @@ constexpr tool::option<settings> table[] = {
      [](settings& s, text v) { s.drain = tool::checked_port(v); }},
     {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more was lost because the dump did not keep up",
      [](settings& s, text v) { s.expect.set_loss(v); }},
-    {0, "json", "", "the summary as a JSON object on stdout", [](settings& s, text) { s.json = true; }},
+    {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate is not so", [](settings& s, text v) { s.expect.set_pps(v); }},
+    {0, "report", "MS", "a line with the rate every so many milliseconds, on stderr (default: none)",
+     [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
+    {0, "json", "", "one JSON object per report and one at the end, on stdout; the packets' lines go to stderr", [](settings& s, text) { s.style.json = true; }},
+    {0, "csv", "", "the same as rows", [](settings& s, text) { s.style.csv = true; }},
     {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
 };
 
@@ -47,9 +51,11 @@ std::span<const tool::option<settings>> option_table() { return table; }
 
 void settle(settings& s) {
     if (s.ports.empty()) throw tool::usage_error("no port given; say -i PORT/rt");
-    if (s.metrics == "-" && (s.json || s.file.empty() || s.to_stdout()))
+    if (s.style.json && s.style.csv) throw tool::usage_error("--json and --csv both want stdout; choose one");
+    if (s.metrics == "-" && (s.style.json || s.style.csv || s.file.empty() || s.to_stdout()))
         throw tool::usage_error("--metrics - wants stdout alone; write the packets to a file (-w FILE)");
-    if (s.to_stdout() && s.json) throw tool::usage_error("--json and -w - both want stdout; write to a file");
+    if (s.to_stdout() && (s.style.json || s.style.csv))
+        throw tool::usage_error(std::string(s.style.json ? "--json" : "--csv") + " and -w - both want stdout; write to a file");
     if (s.to_stdout() && ::isatty(1) != 0)
         throw tool::usage_error("-w -: standard output is a terminal, which shows no pcapng; write `| tshark -r -` behind it");
 }

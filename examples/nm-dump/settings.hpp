@@ -8,6 +8,7 @@
 
 #include "common/cli.hpp"
 #include "common/expect.hpp"
+#include "common/report.hpp"
 
 namespace nm_dump {
 
@@ -19,7 +20,8 @@ struct settings {
     std::uint64_t count = 0;  ///< 0: no end
     double seconds = 0;       ///< 0: no end
     std::uint32_t snaplen = 262144;
-    bool json = false;
+    unsigned report_ms = 0;   ///< 0: no line meanwhile
+    tool::report_style style;
     tool::expectations expect;
 
     [[nodiscard]] bool to_stdout() const { return file == "-"; }

@@ -11,7 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "common/metrics.hpp"
 #include "common/open.hpp"
+#include "common/rates.hpp"
 #include "settings.hpp"
 
 #include "nm/sys/ivshmem.hpp"
@@ -61,11 +63,23 @@ public:
     /// A line per port.
     [[nodiscard]] virtual std::string report() const = 0;
     [[nodiscard]] tool::json to_json() const {
-        auto c = before_;
-        if (server_) add(c, server_->counters());
+        const auto c = comings_and_goings();
         return tool::json().add("socket", path_).add("bytes", bytes_).add("vectors", vectors_).add("joined", c.joined).add("left", c.left)
             .add("refused", c.full + c.strangers).add("dropped", c.dropped).raw("ports", "[" + ports_json() + "]");
     }
+
+    void count(tool::metrics& m) const {
+        const tool::metrics::labels who{{"tool", "ptnet-host"}, {"socket", path_}};
+        const auto c = comings_and_goings();
+        m.counter("nm_guest_joined", "Times that a guest has connected.", who, c.joined);
+        m.counter("nm_guest_left", "Times that a guest has gone.", who, c.left);
+        m.counter("nm_guest_refused", "Those who connected and were turned away: there was a guest already, or they are another user's.", who, c.full + c.strangers);
+        m.counter("nm_guest_dropped", "Guests that were sent away for what they said, or for not taking what they were sent.", who, c.dropped);
+        m.gauge("nm_guest_memory_bytes", "Memory that a guest has with its host.", who, bytes_);
+        count_ports(m);
+    }
+    /// For --csv: in is what came from the guest.
+    virtual void add_looks(std::vector<tool::port_look>&) const {}
 
 protected:
     [[nodiscard]] const guest_settings& settings() const noexcept { return settings_; }
@@ -73,6 +87,10 @@ protected:
     virtual void left() = 0;
     [[nodiscard]] virtual std::string describe(std::size_t port) const = 0;
     [[nodiscard]] virtual std::string ports_json() const = 0;
+    virtual void count_ports(tool::metrics&) const {}
+    static void count_running(tool::metrics& m, const std::string& port, bool running) {
+        m.gauge("nm_port_running", "1: a guest uses the port.", tool::labels_of("ptnet-host", port), running ? 1 : 0);
+    }
 
     [[nodiscard]] nm::result<void> listen(int memory, std::size_t bytes, std::vector<int> kicks, std::vector<int> irqs, unsigned guests = 1) {
         bytes_ = bytes;
@@ -95,6 +113,11 @@ protected:
     void set_nvdimm_bytes(std::size_t n) noexcept { nvdimm_bytes_ = n; }
 
 private:
+    [[nodiscard]] nm::sys::ivshmem_counters comings_and_goings() const noexcept {
+        auto c = before_;
+        if (server_) add(c, server_->counters());
+        return c;
+    }
     /// Ten lines a second, whatever those who connect do.
     [[nodiscard]] bool may_say_more() noexcept {
         const auto second = nm::system_clock::now_ns() / 1'000'000'000;

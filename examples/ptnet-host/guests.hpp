@@ -49,6 +49,12 @@ public:
         }
         return text;
     }
+    void add_looks(std::vector<tool::port_look>& to) const override {
+        for (const auto& p : services_) {
+            const auto s = p->stats();
+            to.push_back({p->name(), "guest", path(), {}, s.tx, s.rx});
+        }
+    }
 
 protected:
     serving_guest(const guest_settings& g, nm::ptnet::sync_loop& loop) : guest(g), loop_(loop) {}
@@ -95,6 +101,19 @@ private:
             list += (list.empty() ? "" : ", ") + j.text();
         }
         return list;
+    }
+
+    // As the guest says it: tx is what it sent.
+    void count_ports(tool::metrics& m) const override {
+        for (const auto& p : services_) {
+            const auto s = p->stats();
+            const auto who = tool::labels_of("ptnet-host", p->name());
+            tool::add_mode(m, who, p->info().mode);
+            tool::add_direction(m, who, "tx", s.tx);
+            tool::add_direction(m, who, "rx", s.rx);
+            tool::add_serving(m, who, s.kicks, s.wakes, s.bad_indexes);
+            count_running(m, p->name(), s.running);
+        }
     }
 
     nm::ptnet::sync_loop& loop_;
@@ -255,6 +274,9 @@ private:
     }
     [[nodiscard]] std::string describe(std::size_t) const override { return name() + " (by the host of its switch)"; }
     [[nodiscard]] std::string ports_json() const override { return tool::json().add("name", name()).add("mode", "hosted").add("running", grant_.has_value()).text(); }
+
+    // Its frames are counted by the switch's host, which nmctl metrics asks.
+    void count_ports(tool::metrics& m) const override { count_running(m, name(), grant_.has_value()); }
 
     std::optional<nm::sys::port_grant> grant_;
     std::chrono::steady_clock::time_point next_try_{};

@@ -3,11 +3,13 @@
 // ptnet-host -s vm1.sock -i vale0:a: passes ports through to virtual machines of an unmodified QEMU, and says with which options to
 // start it. One thread drives the ports (or as many as are asked for), another sees to who connects.
 #include <algorithm>
+#include <mutex>
 #include <poll.h>
 #include <stop_token>
 
 #include "common/idle.hpp"
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
 #include "common/run.hpp"
 #include "common/values.hpp"
 #include "guests.hpp"
@@ -42,7 +44,9 @@ constexpr tool::option<settings> options[] = {
      [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
     {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)",
      [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
-    {0, "json", "", "one JSON object at the end, on stdout", [](settings& s, text) { s.json = true; }},
+    {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.json = true; }},
+    {0, "csv", "", "a row per port and report, and at the end, on stdout, as valectl's", [](settings& s, text) { s.csv = true; }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
 };
 
 /// Sends back whatever comes, until the run is stopped.
@@ -96,37 +100,88 @@ struct relay {
     return all;
 }
 
-void tend(std::vector<std::unique_ptr<guest>>& guests, const tool::run& run, std::stop_source& end) {
+using guest_list = std::vector<std::unique_ptr<guest>>;
+
+/// Whoever comes and goes does so in one thread, and the books are looked at in another.
+void tend(guest_list& guests, std::mutex& changes, const tool::run& run, std::stop_source& end) {
     while (!run.stopped()) {
         std::vector<pollfd> fds;
         for (const auto& g : guests) g->watch(fds);
         (void)::poll(fds.data(), fds.size(), static_cast<int>(tool::nap_limit.count()));
+        const std::lock_guard guard(changes);
         for (const auto& g : guests) g->tend();
     }
     end.request_stop();
 }
 
-void report(const std::vector<std::unique_ptr<guest>>& guests) {
-    for (const auto& g : guests) tool::print_err(g->report());
-}
-
-void summary(const std::vector<std::unique_ptr<guest>>& guests, const settings& s, std::uint64_t sleeps) {
-    if (!s.json) {
-        report(guests);
-        return;
+/// All that is said of the guests while they run, and at the end.
+class teller {
+public:
+    teller(const guest_list& guests, std::mutex& changes, const std::vector<std::unique_ptr<nm::ptnet::sync_loop>>& loops, const settings& s)
+        : guests_(guests), changes_(changes), loops_(loops), s_(s), file_("ptnet-host", s.metrics), rows_(s.csv, looks()) {
+        file_.interval([this](tool::metrics& m) { count(m); });  // one that cannot be written is said at once
     }
-    std::string list;
-    for (const auto& g : guests) list += (list.empty() ? "" : ", ") + g->to_json().text();
-    tool::print_out(tool::json().raw("guests", "[" + list + "]").add("sleeps", sleeps).text() + "\n");
-}
+    /// 0: never.
+    [[nodiscard]] std::uint64_t period_ns() const noexcept {
+        return (s_.report_ms == 0 && file_.wanted() ? 1000U : s_.report_ms) * std::uint64_t{1'000'000};
+    }
+    void tick() {
+        const std::lock_guard guard(changes_);
+        if (s_.report_ms != 0) {
+            for (const auto& g : guests_) tool::print_err(g->report());
+            if (s_.json) tool::print_out(object("interval"));
+            rows_.print(looks());
+        }
+        file_.interval([this](tool::metrics& m) { count(m); });
+    }
+    /// When all threads have ended.
+    void close() {
+        if (!s_.json)
+            for (const auto& g : guests_) tool::print_err(g->report());
+        else tool::print_out(object("summary"));
+        rows_.print(looks());
+        file_.last([this](tool::metrics& m) { count(m); });
+    }
+
+private:
+    [[nodiscard]] std::string object(const char* type) const {
+        std::string list;
+        for (const auto& g : guests_) list += (list.empty() ? "" : ", ") + g->to_json().text();
+        return tool::json().add("type", type).raw("guests", "[" + list + "]").add("sleeps", sleeps()).text() + "\n";
+    }
+    [[nodiscard]] std::uint64_t sleeps() const noexcept {
+        std::uint64_t sum = 0;
+        for (const auto& l : loops_) sum += l->sleeps();
+        return sum;
+    }
+    [[nodiscard]] std::vector<tool::port_look> looks() const {
+        std::vector<tool::port_look> all;
+        for (const auto& g : guests_) g->add_looks(all);
+        return all;
+    }
+    void count(tool::metrics& m) const {
+        for (const auto& g : guests_) g->count(m);
+        m.counter("nm_host_sleeps", "Times that the threads that drive the ports had nothing to do and slept.", {{"tool", "ptnet-host"}}, sleeps());
+    }
+
+    const guest_list& guests_;
+    std::mutex& changes_;
+    const std::vector<std::unique_ptr<nm::ptnet::sync_loop>>& loops_;
+    const settings& s_;
+    tool::metrics_file file_;
+    tool::port_rows rows_;
+};
 
 int serve(const settings& s) {
+    if (s.json + s.csv + (s.metrics == "-") > 1) throw tool::usage_error("--json, --csv and --metrics - all want stdout; choose one");
+    std::mutex changes;
+    std::stop_source end;
     tool::run run;
     nm::context ctx;
     std::vector<std::unique_ptr<nm::ptnet::sync_loop>> loops;
     for (unsigned i = 0; i < std::min<std::size_t>(s.threads, s.guests.size()); ++i)
         loops.push_back(need(nm::ptnet::sync_loop::create({std::chrono::microseconds(s.spin_us)})));
-    std::vector<std::unique_ptr<guest>> guests;
+    guest_list guests;
     for (const auto& g : s.guests) {
         if (g.shared_mib != 0) guests.push_back(std::make_unique<shared_memory>(g));
         else if (!g.device.empty()) guests.push_back(std::make_unique<neighbour>(ctx, g, s, *loops[guests.size() % loops.size()]));
@@ -140,17 +195,17 @@ int serve(const settings& s) {
     auto between = relays(ctx, outside, s);
     for (std::size_t i = 0; i < guests.size(); ++i) tool::print_err(guests[i]->instructions(i + 1));
 
-    std::stop_source end;
+    teller books(guests, changes, loops, s);
     for (auto& l : loops) run.start([&l, &end] { l->run(end.get_token()); });
-    run.start([&] { tend(guests, run, end); });
+    run.start([&] { tend(guests, changes, run, end); });
     for (auto& e : echoes) run.start([&e, &run] { std::visit([&run](auto& p) { echo(p, run); }, e); });
     for (auto& r : between) run.start([&r, &run] { r.run(run); });
     constexpr std::uint64_t day = 86'400'000'000'000;
-    run.watch(s.report_ms != 0 ? s.report_ms * std::uint64_t{1'000'000} : day, static_cast<std::uint64_t>(s.seconds * 1e9),
-              [&] { if (s.report_ms != 0) report(guests); });
-    std::uint64_t sleeps = 0;
-    for (const auto& l : loops) sleeps += l->sleeps();
-    summary(guests, s, sleeps);
+    const std::uint64_t period = books.period_ns();
+    run.watch(period != 0 ? period : day, static_cast<std::uint64_t>(s.seconds * 1e9), [&] {
+        if (period != 0) books.tick();
+    });
+    books.close();
     run.rethrow();
     return tool::exit_ok;
 }

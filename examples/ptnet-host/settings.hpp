@@ -27,7 +27,8 @@ struct settings {
     unsigned report_ms = 0;
     double seconds = 0;
     bool own_switches = false;  ///< a switch of that name is this program's, and nobody else's
-    bool json = false;
+    bool json = false, csv = false;
+    std::string metrics;
 
     /// The one that what follows on the command line is about.
     guest_settings& guest() {

@@ -7,7 +7,9 @@
 #include <string>
 
 #include "common/account.hpp"
+#include "common/metrics.hpp"
 #include "common/open.hpp"
+#include "common/rates.hpp"
 
 #include "nm/sys/link.hpp"
 
@@ -38,6 +40,22 @@ struct passage {
     }
 };
 
+/// One direction of an interface, as it is measured.
+inline void add_passage(tool::metrics& m, tool::metrics::labels who, std::string_view direction, const passage& p) {
+    who.emplace_back("direction", direction);
+    m.counter("nm_joint_frames", "Frames that the stack has sent (from_stack), or that a port had for it (to_stack).", who, p.frames);
+    m.counter("nm_joint_bytes", "Bytes of these frames.", who, p.bytes);
+    m.counter("nm_joint_large_frames", "Of these, frames longer than a packet: TSO, LRO.", who, p.large);
+    m.counter("nm_joint_completed_frames", "Frames whose checksum was finished here.", who, p.completed);
+    m.counter("nm_joint_cut_frames", "Frames that were cut into segments here.", who, p.cut);
+    m.counter("nm_joint_segments", "Segments that these became.", who, p.segments);
+    for (std::size_t i = 0; i < nm::causes; ++i) {
+        auto l = who;
+        l.emplace_back("cause", tool::cause_label(i));
+        m.counter("nm_joint_drops", "Frames that were not passed on between the stack and a port, by cause.", l, p.lost.drops[i]);
+    }
+}
+
 struct account {
     std::string interface;
     nm::port_info port;
@@ -54,7 +72,8 @@ struct account {
         const bool in_kernel = !kernel || (kernel->rx_packets == from_stack.frames && kernel->tx_packets == to_stack.whole);
         return here && on_port && in_kernel;
     }
-    [[nodiscard]] tool::json to_json() const {
+    /// Not yet the last look: a frame may be on its way, and the sums are not held against each other.
+    [[nodiscard]] tool::json to_json(bool last) const {
         const auto side = [](const nm::counters& c) {
             return tool::json().add("frames", c.frames).add("bytes", c.bytes).add("slots", c.slots).add("dropped", c.dropped()).add("drops", tool::drops_json(c));
         };
@@ -64,9 +83,30 @@ struct account {
         if (kernel)
             j.add("kernel", tool::json().add("sent", kernel->rx_packets).add("overrun", kernel->rx_dropped).add("received", kernel->tx_packets));
         else j.raw("kernel", "null");
-        return j.add("sleeps", sleeps).add("conserved", conserved());
+        j.add("sleeps", sleeps);
+        return last ? j.add("conserved", conserved()) : j;
     }
-    [[nodiscard]] std::string lines() const {
+    void count(tool::metrics& m) const {
+        auto who = tool::labels_of("ptnet-if", port.name);
+        tool::add_mode(m, who, port.mode);
+        tool::add_direction(m, who, "tx", tx);
+        tool::add_direction(m, who, "rx", rx);
+        who.emplace_back("interface", interface);
+        add_passage(m, who, "from_stack", from_stack);
+        add_passage(m, who, "to_stack", to_stack);
+    }
+    /// For --csv: in is what came from the stack.
+    [[nodiscard]] tool::port_look look() const {
+        tool::port_look l{interface, "interface", port.name, {}, from_stack.lost, to_stack.lost};
+        l.in.frames = from_stack.frames, l.in.bytes = from_stack.bytes;
+        l.out.frames = to_stack.frames, l.out.bytes = to_stack.bytes;
+        for (std::size_t i = 0; i < nm::causes; ++i) {
+            l.in.drops[i] += tx.drops[i];
+            l.out.drops[i] += rx.drops[i];
+        }
+        return l;
+    }
+    [[nodiscard]] std::string lines(bool last) const {
         std::string text = fmt::format("{:<12} {:<20} {:>12} {:>15} {:>10} {:>12} {:>15} {:>10}\n", interface, port.name, from_stack.frames,
                                        from_stack.bytes, from_stack.large, to_stack.frames, to_stack.bytes, to_stack.large);
         const auto add = [&text](const char* where, const nm::counters& c) {
@@ -76,7 +116,7 @@ struct account {
         add("by the port, sending", tx);
         add("by the port, receiving", rx);
         add("on the way to the stack", to_stack.lost);
-        return text + (conserved() ? "" : "  NOT CONSERVED\n");
+        return text + (!last || conserved() ? "" : "  NOT CONSERVED\n");
     }
     [[nodiscard]] static std::string title() {
         return fmt::format("{:<12} {:<20} {:>12} {:>15} {:>10} {:>12} {:>15} {:>10}\n", "interface", "port", "frames out", "bytes out", "large",

@@ -2,17 +2,17 @@
 // needs: fmt
 // ptnet-if -i ptnet:0000:00:04.0 -n pt0: a port of any kind becomes a network interface of the system. Checksums and segmentation
 // are left to whoever is at the other end, as far as the port has the virtio-net header.
-#include <csignal>
 #include <memory>
 
 #include "common/idle.hpp"
 #include "common/main.hpp"
+#include "common/metrics_file.hpp"
+#include "common/signals.hpp"
 #include "joint.hpp"
 
 namespace {
 
 using namespace ptnet_if;
-volatile std::sig_atomic_t stopped = 0;
 
 struct wish {
     std::string port, name;
@@ -22,8 +22,10 @@ struct wish {
 struct settings {
     std::vector<wish> joints;
     unsigned header = 10;
-    bool own_switch = false, json = false;
+    bool own_switch = false, json = false, csv = false;
+    unsigned report_ms = 0;
     double seconds = 0;
+    std::string metrics;
 };
 
 template <class P, class... Q>
@@ -59,12 +61,13 @@ template <class P>
     return std::visit([&]<class P>(P& p) { return join(std::move(p), w, headless ? 0 : s.header, number); }, *port);
 }
 
-/// Moves frames until it is told to stop.
-void run(std::vector<std::unique_ptr<joint>>& joints, double seconds) {
+/// Moves frames until it is told to stop; `tick` is called a few times a second.
+template <class Tick>
+void run(std::vector<std::unique_ptr<joint>>& joints, double seconds, Tick tick) {
     const auto until = seconds > 0 ? nm::system_clock::now_ns() + static_cast<std::uint64_t>(seconds * 1e9) : ~std::uint64_t{0};
     tool::idle rest;
     std::vector<pollfd> fds;
-    for (std::uint64_t now = 0, next = 0; stopped == 0 && now < until; now = nm::system_clock::now_ns()) {
+    for (std::uint64_t now = 0, next = 0; !tool::told_to_end() && now < until; now = nm::system_clock::now_ns()) {
         nm::index_t moved = 0;
         for (auto& j : joints) moved += j->round();
         if (moved != 0) rest.busy();
@@ -75,6 +78,7 @@ void run(std::vector<std::unique_ptr<joint>>& joints, double seconds) {
         }
         if (now < next) continue;
         for (auto& j : joints) j->tend();
+        tick();
         next = now + 50'000'000;
     }
     // What was taken from the stack goes out.
@@ -87,20 +91,64 @@ void run(std::vector<std::unique_ptr<joint>>& joints, double seconds) {
     }
 }
 
-[[nodiscard]] bool summary(std::vector<std::unique_ptr<joint>>& joints, bool json) {
-    bool conserved = true;
-    std::string table = account::title(), list;
-    for (auto& j : joints) {
-        const account a = j->look();
-        conserved = conserved && a.conserved();
-        table += a.lines();
-        list += (list.empty() ? "" : ", ") + a.to_json().text();
+/// All that is said of the joints while they work, and at the end.
+class teller {
+public:
+    teller(std::vector<std::unique_ptr<joint>>& joints, const settings& s)
+        : joints_(joints), s_(s), file_("ptnet-if", s.metrics), rows_(s.csv, looks()), next_(nm::system_clock::now_ns() + period()) {
+        file_.interval([this](tool::metrics& m) { count(m); });  // one that cannot be written is said at once
     }
-    if (!json) return tool::print_out(table), conserved;
-    tool::print_err(table);
-    tool::print_out(tool::json().add("type", "summary").raw("joints", "[" + list + "]").add("conserved", conserved).text() + "\n");
-    return conserved;
-}
+    void tick() {
+        const auto now = nm::system_clock::now_ns();
+        if ((s_.report_ms == 0 && !file_.wanted()) || now < next_) return;
+        next_ += period() * ((now - next_) / period() + 1);
+        if (s_.report_ms != 0) (void)say("interval");
+        file_.interval([this](tool::metrics& m) { count(m); });
+    }
+    /// Whether the sums agree.
+    [[nodiscard]] bool close() {
+        const bool conserved = say("summary");
+        file_.last([this](tool::metrics& m) { count(m); });
+        return conserved;
+    }
+
+private:
+    [[nodiscard]] std::uint64_t period() const noexcept { return (s_.report_ms == 0 ? 1000U : s_.report_ms) * std::uint64_t{1'000'000}; }
+    [[nodiscard]] std::vector<tool::port_look> looks() {
+        std::vector<tool::port_look> all;
+        for (auto& j : joints_) all.push_back(j->look().look());
+        return all;
+    }
+    void count(tool::metrics& m) {
+        for (auto& j : joints_) j->look().count(m);
+    }
+    bool say(const char* type) {
+        const bool last = std::string_view(type) == "summary";
+        bool conserved = true;
+        std::string table = account::title(), list;
+        for (auto& j : joints_) {
+            const account a = j->look();
+            conserved = conserved && a.conserved();
+            table += a.lines(last);
+            list += (list.empty() ? "" : ", ") + a.to_json(last).text();
+        }
+        if (!last || s_.json || s_.csv || file_.on_stdout()) tool::print_err(table);
+        else tool::print_out(table);
+        if (s_.json) {
+            auto j = tool::json().add("type", type).raw("joints", "[" + list + "]");
+            if (last) j.add("conserved", conserved);
+            tool::print_out(j.text() + "\n");
+        }
+        rows_.print(looks());
+        return conserved;
+    }
+
+    std::vector<std::unique_ptr<joint>>& joints_;
+    const settings& s_;
+    tool::metrics_file file_;
+    tool::port_rows rows_;
+    std::uint64_t next_;
+};
 
 [[nodiscard]] wish& last(settings& s) {
     if (s.joints.empty()) throw tool::usage_error("it belongs to the -i before it, and there is none");
@@ -125,26 +173,30 @@ constexpr tool::option<settings> options[] = {
      }},
     {0, "own-switch", "", "valeNAME:PORT are ports of a switch in this program, and of no other", [](settings& s, text) { s.own_switch = true; }},
     {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)", [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
-    {0, "json", "", "one JSON object at the end, on stdout", [](settings& s, text) { s.json = true; }},
+    {'T', "report", "MS", "the sums every so many milliseconds, on stderr (default: none)",
+     [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
+    {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.json = true; }},
+    {0, "csv", "", "a row per interface and report, and at the end, on stdout, as valectl's", [](settings& s, text) { s.csv = true; }},
+    {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
 };
 
 int run(const settings& s) {
-    std::signal(SIGINT, [](int) { stopped = 1; });
-    std::signal(SIGTERM, [](int) { stopped = 1; });
-    std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is told in a sentence
+    if (s.json + s.csv + (s.metrics == "-") > 1) throw tool::usage_error("--json, --csv and --metrics - all want stdout; choose one");
+    tool::listen_for_the_end();
     nm::context ctx;
     std::vector<std::unique_ptr<joint>> joints;
     for (std::size_t i = 0; i < s.joints.size(); ++i) joints.push_back(open(ctx, s, i));
+    teller books(joints, s);
     tool::print_err(fmt::format("ptnet-if: {} joined\n", joints.size()));
     std::string failure;
     try {
-        run(joints, s.seconds);
+        run(joints, s.seconds, [&books] { books.tick(); });
     } catch (const tool::run_error& e) {
         failure = e.what();  // the sums come first
     }
-    const bool conserved = summary(joints, s.json);
+    const bool conserved = books.close();
     if (!failure.empty()) throw tool::run_error(failure);
-    if (!conserved) throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
+    tool::require_conserved(conserved);
     return tool::exit_ok;
 }
 

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "common/account.hpp"
+#include "common/expect.hpp"
 #include "common/metrics.hpp"
+#include "common/rates.hpp"
 #include "common/open.hpp"
 
 namespace vswitch {
@@ -90,28 +92,49 @@ public:
         for (const auto& a : closed_) add(m, a);
         for (auto& one : members) add(m, look(one));
         const auto s = sw_.stats();
-        const tool::metrics::labels sw{{"switch", sw_.name()}};
-        m.counter("nm_switch_accepted_frames", "Frames that a switch has taken.", sw, s.accepted);
-        m.counter("nm_switch_replicas", "Copies of flooded frames and segments of large ones, beyond the first of each.", sw, s.replicas);
-        m.counter("nm_switch_delivered_frames", "Frames, copies and segments that a switch has delivered.", sw, s.delivered);
-        m.counter("nm_switch_dropped_frames", "Frames, copies and segments that a switch has dropped.", sw, s.dropped());
-        m.gauge("nm_switch_stations", "Addresses learnt.", sw, sw_.lookup().stats().learnt);
+        tool::add_switch(m, sw_.name(), {s.accepted, s.replicas, s.delivered, s.dropped(), sw_.lookup().stats().learnt});
     }
 
-    /// The closing table, when all members are closed. Whether the sums agree.
-    [[nodiscard]] bool summary() {
+    /// For --csv: in is what came from the device.
+    template <class Members>
+    [[nodiscard]] std::vector<tool::port_look> looks(Members& members) {
+        std::vector<tool::port_look> all;
+        const auto add = [&all](const account& a) {
+            tool::port_look l{a.info.name, "member", a.info.mode, {}, a.in, a.out};
+            for (std::size_t i = 0; i < nm::causes; ++i) {
+                l.in.drops[i] += a.sent.drops[i];
+                l.out.drops[i] += a.arrived.drops[i];
+            }
+            all.push_back(std::move(l));
+        };
+        for (const auto& a : closed_) add(a);
+        for (auto& m : members) add(look(m));
+        return all;
+    }
+
+    struct verdict {
+        bool conserved;
+        std::vector<tool::outcome> outcomes;
+    };
+    /// The closing table, when all members are closed. Frames that members' devices dropped are lost, too.
+    [[nodiscard]] verdict summary(const tool::expectations& expect, double seconds) {
         const auto s = sw_.stats();
         bool conserved = s.conserved();
+        std::uint64_t sent = s.accepted + s.replicas, lost = s.dropped();
         std::string table = fmt::format("{:<16} {:<12} {:>12} {:>15} {:>12} {:>15} {:>10} {:>10}\n", "member", "mode", "frames in",
                                         "bytes in", "frames out", "bytes out", "floods", "dropped");
         std::string list;
         for (const auto& a : closed_) {
             conserved = conserved && a.conserved();
+            sent += a.in.dropped();
+            lost += a.in.dropped() + a.out.dropped();
             table += a.line();
             list += (list.empty() ? "" : ", ") + a.to_json().text();
         }
         table += fmt::format("{}: {} accepted + {} copies = {} delivered + {} dropped: {}\n", sw_.name(), s.accepted, s.replicas,
                              s.delivered, s.dropped(), conserved ? "conserved" : "NOT CONSERVED");
+        auto outcomes = tool::judge(expect, sent, lost, seconds > 0 ? static_cast<double>(s.accepted) / seconds : 0);
+        table += tool::to_text(outcomes);
         if (quiet_) tool::print_err(table);
         else tool::print_out(table);
         if (json_) {
@@ -128,10 +151,11 @@ public:
                                                    .add("drops", tool::drops_json(drops))
                                                    .add("stations", sw_.lookup().stats().learnt))
                                 .add("conserved", conserved)
+                                .raw("expectations", tool::to_json(outcomes))
                                 .text() +
                             "\n");
         }
-        return conserved;
+        return {conserved, std::move(outcomes)};
     }
 
 private:

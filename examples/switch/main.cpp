@@ -2,7 +2,6 @@
 // needs: fmt
 // switch -i veth0 -i veth1 -h eth0: a learning Ethernet switch in one process. Its members are ports of any kind; one
 // thread moves what they have, and sleeps on their descriptors when they have nothing.
-#include <csignal>
 #include <list>
 #include <poll.h>
 
@@ -10,12 +9,12 @@
 #include "common/idle.hpp"
 #include "common/main.hpp"
 #include "common/metrics_file.hpp"
+#include "common/signals.hpp"
 #include "common/values.hpp"
 
 namespace {
 
 using vswitch::member;
-volatile std::sig_atomic_t stopped = 0;
 
 struct settings {
     std::vector<std::string> ports;
@@ -23,15 +22,17 @@ struct settings {
     std::uint64_t storm = nm::open_options{}.storm_copies;
     unsigned report_ms = 0;
     double seconds = 0;
-    std::string metrics;
-    bool json = false;
+    std::string require_mode, metrics;
+    tool::expectations expect;
+    bool json = false, csv = false;
 };
 
 [[nodiscard]] member attach(nm::context& ctx, nm::vale::vale_switch<>& sw, const std::string& port, const settings& s) {
     nm::open_options o;
     o.offloads = true;  // what one member leaves undone (checksums, segments) is done where another could not do it
     o.storm_copies = s.storm;
-    auto opened = tool::open_port(ctx, port, o, {});
+    const bool stack_only = !nm::wants_own(tool::spec_of(port));
+    auto opened = tool::open_port(ctx, port, o, stack_only ? std::string_view{} : s.require_mode);
     return std::visit([&](auto& p) { return member(sw.attach(std::move(p), {}, o)); }, opened);
 }
 
@@ -51,7 +52,7 @@ void sleep(std::list<member>& members) {
 template <class Tick>
 void run(std::list<member>& members, std::uint64_t until, Tick tick) {
     tool::idle rest;
-    for (std::uint64_t now = 0, next = 0; stopped == 0 && now < until; now = nm::system_clock::now_ns()) {
+    for (std::uint64_t now = 0, next = 0; !tool::told_to_end() && now < until; now = nm::system_clock::now_ns()) {
         nm::index_t moved = 0;
         for (auto& m : members) moved += std::visit([](auto& b) { return b.poll(256); }, m);
         if (moved != 0) rest.busy();
@@ -97,15 +98,22 @@ constexpr tool::option<settings> options[] = {
      [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 1, 3'600'000); }},
     {0, "time", "SECONDS", "end after so long (default: on SIGINT or SIGTERM)",
      [](settings& s, text v) { s.seconds = tool::parse_seconds(v); }},
+    {0, "require-mode", "MODE", "fail unless each member opens as zero-copy, copy, af_xdp, af_packet, vfio, ptnet, pipe or null; not a host's stack",
+     [](settings& s, text v) {
+         (void)tool::parse_mode(v);
+         s.require_mode = v;
+     },
+     tool::mode_choices},
+    {0, "expect-loss", "FRAMES|PERCENT%", "exit 3 if more is dropped, on the switch or by a member's device", [](settings& s, text v) { s.expect.set_loss(v); }},
+    {0, "expect-pps", "[<>=]RATE", "exit 3 if the mean rate of frames that the switch accepts is not so", [](settings& s, text v) { s.expect.set_pps(v); }},
     {0, "metrics", "FILE", tool::metrics_help, [](settings& s, text v) { s.metrics = tool::metrics_name(v); }},
     {0, "json", "", "one JSON object per report and one at the end, on stdout", [](settings& s, text) { s.json = true; }},
+    {0, "csv", "", "a row per member and report, and at the end, on stdout, as valectl's", [](settings& s, text) { s.csv = true; }},
 };
 
 int run(const settings& s) {
-    if (s.json && s.metrics == "-") throw tool::usage_error("--metrics - and --json both want stdout; choose one");
-    std::signal(SIGINT, [](int) { stopped = 1; });
-    std::signal(SIGTERM, [](int) { stopped = 1; });
-    std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is told in a sentence
+    if (s.json + s.csv + (s.metrics == "-") > 1) throw tool::usage_error("--json, --csv and --metrics - all want stdout; choose one");
+    tool::listen_for_the_end();
     nm::context ctx;
     nm::vale::vale_switch<> sw(ctx, s.name);
     std::list<member> members;
@@ -113,15 +121,16 @@ int run(const settings& s) {
     tool::print_err(fmt::format("{}: {} members\n", sw.name(), members.size()));
 
     tool::metrics_file metrics("switch", s.metrics);
-    vswitch::books books(sw, s.json, metrics.on_stdout());
+    vswitch::books books(sw, s.json, s.csv || metrics.on_stdout());
     const auto count = [&](tool::metrics& m) { books.count(m, members); };
     metrics.interval(count);  // one that cannot be written is said at once
+    tool::port_rows rows(s.csv, books.looks(members));
     const std::uint64_t period = (s.report_ms == 0 && metrics.wanted() ? 1000U : s.report_ms) * std::uint64_t{1'000'000}, start = nm::system_clock::now_ns();
     const auto until = s.seconds > 0 ? start + static_cast<std::uint64_t>(s.seconds * 1e9) : ~std::uint64_t{0};
     run(members, until, [&, next = start + period]() mutable {
         tend(members, books);
         if (period == 0 || nm::system_clock::now_ns() < next) return;
-        if (s.report_ms != 0) books.report(members);
+        if (s.report_ms != 0) books.report(members), rows.print(books.looks(members));
         metrics.interval(count);
         next += period;
     });
@@ -129,12 +138,12 @@ int run(const settings& s) {
     for (int i = 0; i < 4; ++i)
         for (auto& m : members) std::visit([](auto& b) { b.poll(2048); }, m);
     for (auto& m : members) books.close(m);
-    const bool conserved = books.summary();
+    const auto verdict = books.summary(s.expect, static_cast<double>(nm::system_clock::now_ns() - start) / 1e9);
     members.clear();
+    rows.print(books.looks(members));
     metrics.last(count);
-    if (!conserved)
-        throw tool::run_error("the sums do not agree: frames were lost without being counted; please report this");
-    return tool::exit_ok;
+    tool::require_conserved(verdict.conserved);
+    return tool::exit_of(verdict.outcomes);
 }
 
 constexpr tool::about self{
