@@ -59,18 +59,24 @@ class observer {
 public:
     explicit observer(const settings& s) : s_(s), start_(nm::system_clock::now_ns()) {
         auto dir = nm::sys::runtime_dir::open();
-        if (!dir) throw tool::run_error(dir.error().text);
-        dir_.emplace(std::move(*dir));
+        if (dir) dir_.emplace(std::move(*dir));
+        if (!dir) not_seen_ = "no switch and no pipe can be seen: " + dir.error().text;
+        else if (::geteuid() != 0)
+            not_seen_ = fmt::format("only switches of user {} are seen, in {}; sudo nmctl top shows root's", ::geteuid(), dir_->path());
         (void)look(order::rate);
     }
+
+    /// What this user does not get to see, and what to do about it; or nothing.
+    [[nodiscard]] const std::string& not_seen() const noexcept { return not_seen_; }
 
     [[nodiscard]] view look(order by) {
         view v;
         std::vector<tool::port_look> ports, interfaces;
-        for (const auto& h : tool::look_at_hosts(*dir_, [&v](const std::string& why) { v.trouble = why; })) {
-            v.switches += h.is_switch() ? 1U : 0U;
-            tool::add_looks(ports, h);
-        }
+        if (dir_)
+            for (const auto& h : tool::look_at_hosts(*dir_, [&v](const std::string& why) { v.trouble = why; })) {
+                v.switches += h.is_switch() ? 1U : 0U;
+                tool::add_looks(ports, h);
+            }
         if (!s_.no_interfaces || !s_.interfaces.empty()) tool::add_interfaces(interfaces);
         std::erase_if(interfaces, [this](const tool::port_look& p) { return !wanted(p); });
         const auto now = nm::system_clock::now_ns();
@@ -91,6 +97,7 @@ private:
     const settings& s_;
     std::uint64_t start_;
     std::optional<nm::sys::runtime_dir> dir_;
+    std::string not_seen_;
     tool::rates port_rates_, interface_rates_;
 };
 
@@ -99,6 +106,7 @@ private:
 int print_lines(const settings& s) {
     tool::run run;
     observer o(s);
+    if (!o.not_seen().empty()) tool::print_err("nmctl: " + o.not_seen() + "\n");
     if (s.csv) tool::print_out(tool::port_rate::csv_title);
     for (std::uint64_t n = 0; s.count == 0 || n < s.count; ++n) {
         run.pause(s.report_ms / 1000.0);
@@ -122,12 +130,13 @@ int print_lines(const settings& s) {
                {n(r.in_pps()), n(r.in_bps()), n(r.out_pps()), n(r.out_bps()), n(r.drops_pps())}, r.causes());
 }
 
-[[nodiscard]] std::vector<screen::line> lines_of(const view& v, order by, bool paused, unsigned report_ms) {
+[[nodiscard]] std::vector<screen::line> lines_of(const view& v, const std::string& not_seen, order by, bool paused, unsigned report_ms) {
     std::vector<screen::line> out;
     out.push_back({fmt::format("nmctl top: {} switch{}, {} port{}, every {} ms, by {}{}", v.switches, v.switches == 1 ? "" : "es", v.ports.size(),
                                v.ports.size() == 1 ? "" : "s", report_ms, order_names[static_cast<std::size_t>(by)], paused ? ", PAUSED" : ""),
                    true});
     out.push_back({v.trouble.empty() ? "q quit  s sort  p pause" : v.trouble});
+    if (!not_seen.empty()) out.push_back({not_seen});
     const auto table = [&out](const rows& all, const char* name, const char* who, const char* causes) {
         out.push_back({""});
         out.push_back({row(name, who, {"in pps", "in bps", "out pps", "out bps", "drops/s"}, causes), true});
@@ -148,7 +157,7 @@ int fill_screen(const settings& s) {
     const std::uint64_t period = std::uint64_t{s.report_ms} * 1'000'000;
     std::uint64_t looks = 0, next = nm::system_clock::now_ns() + period;
     for (;;) {
-        terminal.show(lines_of(v, by, paused, s.report_ms));
+        terminal.show(lines_of(v, o.not_seen(), by, paused, s.report_ms));
         const auto now = nm::system_clock::now_ns();
         const auto e = terminal.wait(now < next ? static_cast<int>((next - now) / 1'000'000 + 1) : 0);
         if (e.end || e.key == 'q' || e.key == 'Q') return tool::exit_ok;

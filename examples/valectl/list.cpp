@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <unistd.h>
 
 #include "common/metrics_file.hpp"
 #include "common/rates.hpp"
@@ -94,7 +95,9 @@ int list(const settings& s, std::string only) {
             if (timed) timed->insert_or_assign(r.now.name, std::move(r));
         }
         if (s.json) tool::print_out(json_of(hosts, timed));
-        else if (hosts.empty()) tool::print_err("there is no switch and no pipe of other processes (in " + dir->path() + ")\n");
+        else if (hosts.empty())
+            tool::print_err(fmt::format("there is no switch and no pipe of other processes (in {}{})\n", dir->path(),
+                                        ::geteuid() == 0 ? "" : fmt::format("; only those of user {} are seen, and sudo valectl shows root's", ::geteuid())));
         else if (!s.csv && s.metrics != "-") tool::print_out(text_of(hosts, timed));
         if (s.report_ms == 0 || n == s.count) break;
         file.interval([&](tool::metrics& m) { for (const auto& h : hosts) tool::add_host(m, h); });
