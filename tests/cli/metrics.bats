@@ -8,6 +8,11 @@ setup() {
     tool=$NM_BIN/nmctl
     cd "$BATS_TEST_TMPDIR"
 }
+teardown() {
+    end_jobs
+    end_namespaces
+    end_nobody
+}
 # metrics FILE [EXPRESSION]: it is OpenMetrics text, and the expression holds.
 metrics() { python3 "$BATS_TEST_DIRNAME/openmetrics.py" "$@"; }
 # host [NAME]: a host that stays. Its ports are attached by valectl, which needs no privileges for null ports.
@@ -207,13 +212,9 @@ PY
 }
 
 @test "as an ordinary user" {
-    [ "$(id -u)" -eq 0 ] || skip "is one"
-    # Somewhere that it can get to: bats' own directories are this user's.
-    local place=/tmp/nm-test-metrics-$$
-    mkdir "$place" && chown 65534 "$place"
-    run timeout 10 setpriv --reuid 65534 --regid 65534 --clear-groups env NM_RUNTIME_DIR=$place/nm "$tool" metrics -o $place/m.prom
-    mv "$place/m.prom" . || true
-    rm -rf "$place"
+    needs_nobody
+    run as_nobody "$tool" metrics -o "$nobody/m.prom"
+    cp "$nobody/m.prom" .
     ends 0
     metrics m.prom
 }
@@ -250,7 +251,7 @@ PY
 
 @test "tools: a file that cannot be written is said before anything moves" {
     local t
-    for t in "pkt-gen -f tx" nm-dump switch bridge; do
+    for t in "pkt-gen -f tx" nm-dump switch bridge ptnet-host; do
         tool=$NM_BIN/${t%% *}
         go -i null:x -i null:y ${t#"${t%% *}"} --metrics no/such/m.prom
         ends 1 'cannot write "no/such/m.prom"' || { echo "$t"; return 1; }
@@ -266,4 +267,46 @@ PY
     go --record x.pcap -i null:x --time 1 --metrics no/such/m.prom
     ends 1 'cannot write "no/such/m.prom"'
     usage "stdout" --record - -i null:x --metrics -
+}
+
+@test "ptnet-host: its guests and their ports" {
+    tool=$NM_BIN/ptnet-host
+    timeout 20 "$tool" --own-switches -s a.sock -i vale1:a -s b.sock -i null:x -i null:y --time 0.3 --metrics - >out 2>err
+    metrics out 'total("nm_guest_joined_total", tool="ptnet-host") == 0 and len(m["nm_guest_memory_bytes"]) == 2 and total("nm_guest_memory_bytes") > 0'
+    metrics out 'total("nm_port_mode", tool="ptnet-host") == 3 and total("nm_port_mode", port="null:y", mode="null") == 1'
+    metrics out 'len(m["nm_port_running"]) == 3 and total("nm_port_running") == 0 and total("nm_port_kicks_total") == 0 and len(m["nm_port_kicks_total"]) == 3'
+    metrics out '("nm_host_sleeps_total" in m) and {dict(k)["direction"] for k in m["nm_port_frames_total"]} == {"tx", "rx"}'
+    grep -q "frames from the guest" err
+    in_background live "$tool" --own-switches -s c.sock -i vale1:a -T 50 --metrics live.prom
+    soon test -s live.prom
+    metrics live.prom 'total("nm_port_mode", port="vale1:a") == 1'
+    # A port of a switch that programs meet on is counted there.
+    timeout 20 "$tool" -s d.sock -i vale1:a --time 0.3 --metrics - >out 2>err
+    metrics out 'total("nm_port_running", port="vale1:a") == 1 and "nm_port_frames_total" not in m'
+}
+
+@test "ptnet-if: what went between the stack and the port" {
+    namespaces nmme w || skip "cannot make network namespaces here"
+    [ -c /dev/net/tun ] || skip "no /dev/net/tun"
+    tool=$NM_BIN/ptnet-if
+    in_background if ip netns exec ${ns}w "$tool" -i 'netmap:p{1' -n pta -i 'netmap:p}1' -n ptb --metrics if.prom -T 50
+    soon grep -q joined if.err
+    # Neighbours are asked for, on one and then on the other.
+    ip -n ${ns}w addr add 10.82.0.1/24 dev pta
+    in_ns w ping -q -c 2 -i 0.2 -W 1 10.82.0.2 >/dev/null || true
+    kill -INT $pid
+    wait $pid
+    metrics if.prom 'total("nm_joint_frames_total", interface="pta", direction="from_stack") > 0'
+    metrics if.prom 'total("nm_joint_frames_total", interface="pta", direction="from_stack") == total("nm_port_frames_total", port="p{1", direction="tx") + total("nm_joint_drops_total", interface="pta", direction="from_stack")'
+    metrics if.prom 'total("nm_joint_frames_total", interface="ptb", direction="to_stack") > 0 and total("nm_port_mode", tool="ptnet-if") == 2'
+    metrics if.prom 'total("nm_joint_bytes_total") > 0 and {"nm_joint_large_frames_total", "nm_joint_completed_frames_total", "nm_joint_cut_frames_total", "nm_joint_segments_total"} <= set(m)'
+    run in_ns w timeout 20 "$tool" -i 'netmap:q{1' -n pta --metrics no/such/m.prom
+    ends 1 'cannot write "no/such/m.prom"'
+    timeout 20 ip netns exec ${ns}w "$tool" -i 'netmap:q{1' -n pta --time 0.2 --metrics - >out 2>err
+    metrics out 'total("nm_joint_frames_total", tool="ptnet-if", interface="pta") >= 0'
+    grep -q "frames out" err
+    usage "wants a value" --metrics
+    usage "the name of the file is empty" -i 'netmap:q{1' --metrics ''
+    usage "stdout" -i 'netmap:q{1' --json --metrics -
+    usage "stdout" -i 'netmap:q{1' --csv --json
 }

@@ -166,3 +166,26 @@ PY
     [ "$(sort fields | uniq -c | tr -s ' ')" = "$(printf ' 5 0\t0x00000002\n 5 8\t0x00000001')" ]
     ip netns exec ${ns}b ping -c 1 -W 2 10.78.0.1
 }
+
+@test "what it does meanwhile: a line on stderr, an object, a row" {
+    local pipe=(-i 'netmap:p{1/t' --feed 'netmap:p{1' --drain 'netmap:p}1' -w x.pcapng --for 0.5 --report 50)
+    "$tool" "${pipe[@]}" --json >out 2>err
+    json out 'd["type"] == "summary" and len(lines) >= 2 and lines[0]["type"] == "interval" and 0 < sum(l["packets"] for l in lines[:-1]) <= d["packets"]'
+    grep -q "main_thread \[nm\] .*pps" err
+    "$tool" "${pipe[@]}" --csv >out 2>err
+    [ "$(head -n 1 out)" = "type,seconds,packets,bytes,pps,bps,avg_batch" ]
+    grep -q '^interval,' out
+    [[ $(tail -n 1 out) =~ ^summary,[0-9.]+,[1-9] ]]
+    go "${pipe[@]}" --expect-pps '<1'
+    ends 3 "NOT MET"
+    go "${pipe[@]}" --expect-pps 1
+    ends 0 "Expected packets per second >= 1"
+    usage "choose one" -i null:x --json --csv
+    usage "both want stdout" -i null:x --csv -w -
+    usage "wants a value" --report
+    usage '"abc"' -i null:x --report abc
+    usage "out of range" -i null:x --report 0
+    usage "too large" -i null:x --report 99999999999999999999999
+    usage "wants a value" --expect-pps
+    usage '"abc"' -i null:x --expect-pps abc
+}

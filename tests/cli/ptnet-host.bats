@@ -39,6 +39,26 @@ setup() {
     json out 'd["guests"][0]["bytes"] & (d["guests"][0]["bytes"] - 1) == 0 and not d["guests"][0]["ports"][0]["running"]'
 }
 
+@test "what it does meanwhile: lines, objects, rows" {
+    timeout 20 "$tool" --own-switches -s a.sock -i vale1:a -i null:x --time 0.5 -T 50 --json >out 2>err
+    json out 'd["type"] == "summary" and len(lines) >= 2 and lines[0]["type"] == "interval" and len(lines[0]["guests"][0]["ports"]) == 2'
+    grep -q "idle 0 frames from the guest" err
+    timeout 20 "$tool" --own-switches -s a.sock -i vale1:a -i null:x --time 0.5 -T 50 --csv >out 2>err
+    python3 - <<'PY'
+import csv
+rows = list(csv.DictReader(open("out")))
+assert len(rows) >= 4 and {r["name"] for r in rows} == {"vale1:a", "null:x"} and {r["kind"] for r in rows} == {"guest"}, rows
+assert all(r["who"].endswith("/a.sock") for r in rows)
+PY
+    usage "choose one" -i null:x --csv --json
+    usage "choose one" -i null:x --csv --metrics -
+    usage "wants a value" --metrics
+    usage "the name of the file is empty" -i null:x --metrics ''
+    usage "out of range" -i null:x -T 0
+    usage '"abc"' -i null:x -T abc
+    usage "too large" -i null:x -T 99999999999999999999999
+}
+
 @test "one at a time; what was killed is replaced" {
     timeout 60 "$tool" -s vm.sock -i null:x >out 2>err 3>&- &
     for _ in $(seq 100); do grep -q id=nm1 err && break; sleep 0.05; done

@@ -85,6 +85,23 @@ is_conserved() {
     ends 0 "usage: ptnet-if"
 }
 
+@test "what it does meanwhile: lines, objects, rows" {
+    needs_tun
+    in_ns w timeout 20 "$tool" -i netmap:q{1 -n pta --time 0.5 -T 50 --json >out 2>err
+    json out 'd["type"] == "summary" and d["conserved"] and len(lines) >= 2 and lines[0]["type"] == "interval" and "conserved" not in lines[0]'
+    in_ns w timeout 20 "$tool" -i netmap:q{1 -n pta --time 0.5 -T 50 --csv >out 2>err
+    python3 - <<'PY'
+import csv
+rows = list(csv.DictReader(open("out")))
+assert len(rows) >= 2 and {(r["name"], r["kind"], r["who"]) for r in rows} == {("pta", "interface", "q{1")}, rows
+PY
+    usage "choose one" -i netmap:q{1 --csv --json
+    usage "out of range" -i netmap:q{1 -T 0
+    usage '"abc"' -i netmap:q{1 -T abc
+    usage "too large" -i netmap:q{1 -T 99999999999999999999999
+    usage "wants a value" -T
+}
+
 @test "an interface has the name, the address and the MTU that it was given" {
     needs_tun
     join netmap:p{1 netmap:p}1 -m 02:00:00:00:81:02 -M 1400

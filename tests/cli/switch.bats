@@ -183,3 +183,35 @@ PY
     grep -q "^vale0: .*: conserved" out
     nothing_left
 }
+
+@test "--csv: a row per member and report" {
+    "$tool" -i null:x -i null:y --csv -T 100 --time 0.5 >out 2>err
+    python3 - <<'PY'
+import csv
+rows = list(csv.DictReader(open("out")))
+assert len(rows) >= 4 and {r["name"] for r in rows} == {"null:x", "null:y"} and {r["kind"] for r in rows} == {"member"}, rows
+assert float(rows[-1]["seconds"]) >= float(rows[0]["seconds"]) > 0 and all(r["in_frames"] == "0" for r in rows)
+PY
+    grep -q ": conserved" err
+    usage "choose one" -i null:x --csv --json
+    usage "choose one" -i null:x --csv --metrics -
+}
+
+@test "expectations and modes decide the exit status" {
+    go -i null:x -i null:y --time 0.1 --expect-loss 0 --expect-pps '<1'
+    ends 0 "met"
+    go -i null:x --time 0.1 --expect-pps 1
+    ends 3 "NOT MET"
+    timeout 20 "$tool" -i null:x --time 0.1 --expect-pps 1 --json >out 2>err || true
+    json out 'd["conserved"] and [e["met"] for e in d["expectations"]] == [False]'
+    go -i null:x --time 0.1 --require-mode null
+    ends 0
+    go -i null:x --time 0.1 --require-mode af_packet
+    ends 1 "opens in mode null"
+    usage "is no mode" -i null:x --require-mode fast
+    for o in require-mode expect-loss expect-pps csv=x metrics; do
+        usage "value" -i null:x --$o
+    done
+    usage '"abc"' -i null:x --expect-loss abc
+    usage "too large" -i null:x --expect-pps 99999999999999999999999
+}

@@ -60,11 +60,14 @@ PY
 jobs_of_test=()
 
 # in_background NAME COMMAND...: stdout in NAME.out, stderr in NAME.err, $pid is the command's own. SIGINT is not ignored, as bash would have
-# it; bounded by itself, since a signal to `timeout` would not be one to the program.
+# it, nor SIGHUP; bounded by itself, since a signal to `timeout` would not be one to the program.
 in_background() {
     local name=$1
     shift
-    python3 -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); signal.alarm(60); os.execvp(sys.argv[1], sys.argv[1:])' \
+    python3 -c 'import os, signal, sys
+for s in signal.SIGINT, signal.SIGHUP: signal.signal(s, signal.SIG_DFL)
+signal.alarm(60)
+os.execvp(sys.argv[1], sys.argv[1:])' \
         "$@" >$name.out 2>$name.err 3>&- &
     pid=$!
     jobs_of_test+=($pid)
@@ -113,6 +116,16 @@ assert eval(sys.argv[1]), (sys.argv[1], switches)' "$1"
 nothing_left() { [ -z "$(ls -A run 2>/dev/null)" ]; }
 # packets FILE: what its last line, an object, says.
 packets() { python3 -c 'import json, sys; print([json.loads(l) for l in open(sys.argv[1])][-1]["packets"])' "$1"; }
+
+# A user who may do nothing, with a directory of that user's, $nobody, which end_nobody removes in teardown.
+needs_nobody() {
+    [ "$(id -u)" -eq 0 ] || skip "not root: cannot become another user"
+    nobody=$(mktemp -d /tmp/nm-test-XXXXXX)
+    chown 65534 "$nobody"
+}
+# as_nobody COMMAND...
+as_nobody() { timeout 20 setpriv --reuid 65534 --regid 65534 --clear-groups env -u XDG_RUNTIME_DIR NM_RUNTIME_DIR="$nobody/nm" "$@"; }
+end_nobody() { [ -z "$nobody" ] || rm -rf "$nobody"; }
 
 # ---- namespaces, whose names begin with $ns
 

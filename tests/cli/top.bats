@@ -11,6 +11,7 @@ setup() {
 }
 teardown() {
     end_jobs
+    end_nobody
     [ -z "$tmux_of_test" ] || tmux -S ./tmux kill-server 2>/dev/null || true
 }
 seen() { "$NM_BIN/valectl" -l 2>/dev/null | grep -q "$1"; } 2>/dev/null
@@ -111,6 +112,27 @@ PY
         run interrupted $signal 0.3 timeout 10 "$tool" top -T 50
         ends 0
     done
+}
+
+@test "as an ordinary user: one line of what is not seen, and all that is" {
+    needs_nobody
+    traffic
+    ping -q -c 1 -W 1 127.0.0.1 >/dev/null 2>&1 || true
+    run as_nobody "$tool" top --once -T 20 -i lo
+    ends 0 "nmctl: only switches of user 65534 are seen, in $nobody/nm; sudo nmctl top shows root's"
+    says "lo  "
+    [[ $output != *vale1:a* ]]
+    # The directory of somebody else's: no switch at all, but the interfaces.
+    run timeout 20 setpriv --reuid 65534 --regid 65534 --clear-groups env NM_RUNTIME_DIR=/proc/self "$tool" top --once -T 20 --json -i lo
+    ends 0 "no switch and no pipe can be seen: "
+    says '"name": "lo"'
+    # And its own.
+    in_background theirs setpriv --reuid 65534 --regid 65534 --clear-groups env -u XDG_RUNTIME_DIR NM_RUNTIME_DIR="$nobody/nm" timeout 30 "$NM_BIN/pkt-gen" -i vale9:mine -f rx
+    mine() { as_nobody "$tool" top --once -T 20 -i none 2>/dev/null | grep -q vale9:mine; }
+    soon mine
+    # Who is root is not told anything.
+    go top --once -T 20 -i none
+    [[ $output != *"are seen"* ]]
 }
 
 @test "valectl: again and again, with rates" {
