@@ -105,7 +105,7 @@ public:
     [[nodiscard]] live_counters& live() noexcept { return c_; }
     [[nodiscard]] const buffer_space& buffers() const noexcept { return bufs_; }
 
-    /// From now on the ring's user is on the other side of a boundary (ptnet/host.hpp), and the header in shared memory is his: head, cur
+    /// From now on the ring's user is on the other side of a boundary (ptnet/served.hpp), and the header in shared memory is his: head, cur
     /// and tail as this side knows them are in `mine`, which stays as long as the ring. The slots stay where they are.
     void use_header(ring* mine) noexcept {
         *mine = *r_;
