@@ -74,6 +74,8 @@ public:
     /// Slots between cur and tail: frames to read, or room to write (nm_ring_space).
     [[nodiscard]] index_t space() const noexcept { return ring_distance(cur(), tail(), k_.num_slots) % k_.num_slots; }
     [[nodiscard]] bool empty() const noexcept { return cur() == tail(); }
+    /// Every slot is the user's, and he wants more: that cannot be before he gives some back.
+    [[nodiscard]] bool waits_in_vain() const noexcept { return empty() && k_.next(k_.hwtail) == k_.hwcur; }
     [[nodiscard]] index_t next(index_t i) const noexcept { return k_.next(i); }
 
     [[nodiscard]] nm::slot& slot(index_t i) noexcept { return slots_[i < k_.num_slots ? i : 0]; }

@@ -2,6 +2,7 @@
 // What is the port's part of a NIC, over a device that is a few counters: who sleeps and who is woken, what is left when an open
 // fails, whose buffers are whose.
 #include "nm/ports/nic.hpp"
+#include "nm/ptnet/host.hpp"
 
 #include <gtest/gtest.h>
 
@@ -307,6 +308,51 @@ TEST_P(nic_port, lets_a_device_put_buffers_back_when_it_is_quiet) {
     p.rx().rxsync();
     p.close();
     EXPECT_EQ(d.restored, (std::vector<index_t>{1, 3, 0}));
+}
+
+TEST_P(nic_port, a_ring_that_is_full_wakes_nobody) {
+    o.tx_rings = 2;
+    auto p = open();
+    for (int i = 0; i < 70; ++i) d.frame(0);  // more than it has slots
+    p.rx(0).rxsync();
+    p.arm(events::rx);
+    EXPECT_TRUE(readable(p.fd())) << "he has not looked at them yet";
+    p.rx(0).set_cur(p.rx(0).tail());
+    p.arm(events::rx);
+    EXPECT_FALSE(readable(p.fd())) << "he wants more, and gives nothing back";
+    d.frame(0);
+    EXPECT_FALSE(readable(p.fd()));
+    d.frame(1);
+    EXPECT_TRUE(readable(p.fd()));
+    EXPECT_EQ(take(p, 1), 1U);
+    p.rx(0).set_head(1);
+    p.rx(0).rxsync();
+    p.rx(0).set_cur(p.rx(0).tail());
+    p.rx(0).set_head(p.rx(0).tail());
+    p.rx(0).rxsync();
+    EXPECT_EQ(p.rx(0).space(), 7U) << "none is lost";
+}
+
+TEST_P(nic_port, a_guests_full_ring_does_not_wake_the_host) {
+    o.tx_rings = 2;
+    ptnet::host_options with;
+    with.open = o;
+    const std::string name = "netmap:0000:01:00.0";
+    auto memory = value_or_throw(ptnet::host_memory::create(value_or_throw(ptnet::memory_for<port>(ctx, name, with))));
+    auto s = value_or_throw(ptnet::serve<port>(ctx, memory, name, with));
+    memory->directory().port[0].control = 0x100 | static_cast<std::uint32_t>(ptnet::port_control::create);
+    EXPECT_TRUE(s->visit());
+    for (int i = 0; i < 70; ++i) d.frame(0);
+    EXPECT_TRUE(s->visit());
+    EXPECT_FALSE(s->visit()) << "the guest gives nothing back";
+    EXPECT_TRUE(s->arm());
+    EXPECT_FALSE(readable(s->port_fd())) << "the loop would never sleep";
+    d.frame(0);
+    EXPECT_FALSE(readable(s->port_fd()));
+    d.frame(1);
+    EXPECT_TRUE(readable(s->port_fd())) << "its other ring is waited for all the same";
+    s->disarm();
+    EXPECT_TRUE(s->visit());
 }
 
 // With one vector for all, whoever takes its signal must not take it from others.

@@ -282,7 +282,7 @@ inline void netdev_state::arm(events e, const ring_view& v) noexcept {
         own_sleeper_.arm(unsent ? e | events::tx : e, [&]() noexcept {
             bool ready = visible(tx, rx);
             if (packet_rings_) return packet_rings_->look(e, rx[0], unsent) || ready;
-            for (auto& r : rx) ready |= any(e & events::rx) && r.backend().ready(r.truth().hwtail);
+            for (auto& r : rx) ready |= any(e & events::rx) && !r.waits_in_vain() && r.backend().ready(r.truth().hwtail);
             for (auto& t : xdp_tx_) ready |= any(e & events::tx) && t->freed();
             return ready;
         });

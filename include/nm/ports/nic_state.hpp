@@ -159,7 +159,8 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
         if (!v.host.empty()) host_.arm(e, host_tx[0], host_rx[0]);
         if (v.ring_range::empty()) return;
         take_signal();
-        for (unsigned i = v.rx_first; i < v.rx_first + v.rx_count; ++i) arm_rx(i, any(e & events::rx));
+        // A ring that cannot have more is left asleep: others of the same handle may be waited for.
+        for (unsigned i = v.rx_first; i < v.rx_first + v.rx_count; ++i) arm_rx(i, any(e & events::rx) && !rx[i].waits_in_vain());
         for (unsigned i = v.tx_first; i < v.tx_first + v.tx_count; ++i) arm_tx(i, any(e & events::tx));
         std::atomic_thread_fence(std::memory_order_seq_cst);  // W: armed, then looked
         for (unsigned i = v.rx_first; i < v.rx_first + v.rx_count; ++i) look_rx(i);

@@ -51,7 +51,7 @@ struct packet_rings {
     template <class RxRing>
     [[nodiscard]] bool look(events e, RxRing& r, bool unsent) noexcept {
         bool ready = false;
-        if (any(e & events::rx)) {
+        if (any(e & events::rx) && !r.waits_in_vain()) {
             rx.dry = false;
             ready = r.backend().ready(r.truth().hwtail);
             rx.dry = false;

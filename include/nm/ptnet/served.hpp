@@ -104,17 +104,17 @@ public:
 
     [[nodiscard]] bool arm() noexcept override {
         armed_ = true;
-        bool under_way = false, room_in = false;
+        events wanted = events::unsent;
         for (index_t i = 0; i < rings_.size(); ++i) {
             rings_[i].csb.arm();
             if (!running_) continue;
-            // The port wakes when there is more than was handed over, and a full ring cannot have more.
+            // The port wakes when there is more than was handed over. It passes over those of its rings that cannot have more; of
+            // sending, which most ports are ready for at any time, it is not asked when none can.
             ring_base& b = base_of(i);
             b.set_cur(b.tail());
-            if (i < tx_rings_) under_way |= b.next(b.truth().hwtail) != b.truth().hwcur;
-            else room_in |= b.next(b.truth().hwtail) != b.truth().hwcur;
+            if (!b.waits_in_vain()) wanted = wanted | (i < tx_rings_ ? events::tx : events::rx);
         }
-        if (running_) port_.arm((room_in ? events::rx : events::none) | (under_way ? events::tx : events::none) | events::unsent);
+        if (running_) port_.arm(wanted);
         if (control_word() != answered_) return false;
         for (index_t i = 0; running_ && i < rings_.size(); ++i)
             if (said_something(rings_[i], base_of(i))) return false;
