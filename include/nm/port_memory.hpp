@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "nm/interface.hpp"
+#include "nm/port_options.hpp"
 #include "nm/region.hpp"
 
 namespace nm {
@@ -35,6 +36,32 @@ struct port_shape {
     bool tx_bufs = true, rx_bufs = true;  ///< whether the rings' slots get buffers of their own
     std::uint32_t extra_bufs = 0;
     index_t host_tx_rings = 0, host_rx_rings = 0;  ///< with as many slots as the others
+
+    /// What an open asks for. Of two directions one of which is said, the other is like it.
+    [[nodiscard]] static port_shape asked(const open_options& o) {
+        port_shape s;
+        s.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(s.tx_rings));
+        s.rx_rings = o.rx_rings.value_or(s.tx_rings);
+        s.ask_slots(o, s.tx_slots);
+        s.extra_bufs = o.extra_bufs;
+        return s;
+    }
+    void ask_slots(const open_options& o, index_t otherwise) noexcept {
+        tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(otherwise));
+        rx_slots = o.rx_slots.value_or(tx_slots);
+    }
+    /// The numbers of a port of this shape, in `memory` bytes or in a region of its own. What it is called, and why, the port says.
+    [[nodiscard]] port_info info(std::uint32_t buf_size = preferred_stride, std::size_t memory = 0) const {
+        port_info i;
+        i.tx_rings = tx_rings;
+        i.rx_rings = rx_rings;
+        i.tx_slots = tx_slots;
+        i.rx_slots = rx_slots;
+        i.memory = memory != 0 ? memory : std::size_t{2 + bufs()} * buf_size;
+        i.buf_size = buf_size;
+        return i;
+    }
+    [[nodiscard]] port_info info(const region& where) const { return info(where.buf_size(), where.size()); }
 
     [[nodiscard]] std::uint32_t bufs() const noexcept {
         return bufs_of(tx_rings, rx_rings) + bufs_of(host_tx_rings, host_rx_rings) + extra_bufs;

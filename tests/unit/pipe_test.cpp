@@ -217,7 +217,7 @@ TEST(pipe, query_does_not_open) {
     EXPECT_EQ(q->mode, "pipe");
     EXPECT_GT(q->memory, 100U * 2112);
     auto p = nm::open<nm::pipe>(ctx, "netmap:p{1");
-    EXPECT_EQ(p.tx().num_slots(), nm::pipe_core::default_slots);
+    EXPECT_EQ(p.tx().num_slots(), nm::port_shape{}.tx_slots);
 }
 
 // Two threads, a small ring, frames of all lengths: nothing lost, nothing reordered, nothing torn.

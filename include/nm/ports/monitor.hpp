@@ -170,14 +170,11 @@ private:
         }
         void describe(const port_spec& spec) {
             const nm::region& theirs = *parent->memory();
+            std::string name = std::move(info.name);
+            info = spec.zero_copy_monitor ? shape.info(theirs) : shape.info(theirs.buf_size());
+            info.name = std::move(name);
             info.mode = spec.zero_copy_monitor ? "monitor zero-copy" : "monitor";
             info.reason = "watches what " + parent->info().name + (tx && rx ? " receives and sends" : tx ? " sends" : " receives");
-            info.tx_rings = shape.tx_rings;
-            info.rx_rings = shape.rx_rings;
-            info.tx_slots = shape.tx_slots;
-            info.rx_slots = shape.rx_slots;
-            info.buf_size = theirs.buf_size();
-            info.memory = spec.zero_copy_monitor ? theirs.size() : static_cast<std::size_t>(2 + shape.bufs()) * info.buf_size;
         }
     };
 

@@ -28,8 +28,6 @@ struct netdev_plan {
     unsigned queue = 0;   // the first one
     std::uint32_t buf_size = preferred_stride;
 
-    static constexpr index_t default_slots = 1024;
-
     [[nodiscard]] static result<netdev_plan> make(const port_spec& spec, const open_options& o) {
         netdev_plan p;
         auto link = sys::query_link(spec.name);
@@ -51,8 +49,7 @@ struct netdev_plan {
             return fail(EINVAL, spec.name + " has " + std::to_string(queues) + " queue(s): there is no queue " + std::to_string(spec.ring));
         p.single = spec.mode == ring_mode::one && queues > 1;
         p.queue = p.single ? spec.ring : 0;
-        p.shape.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(default_slots));
-        p.shape.rx_slots = o.rx_slots.value_or(p.shape.tx_slots);
+        p.shape.ask_slots(o, p.shape.tx_slots);
         p.shape.extra_bufs = o.extra_bufs;
         p.shape.host_tx_rings = p.shape.host_rx_rings = p.single ? 0 : 1;
         if (auto ok = has_host_rings(spec); !ok) return forward_error(ok);
@@ -102,17 +99,11 @@ struct netdev_plan {
         return !wants_own(spec) ? host_info() : wants_host(spec) ? both_info() : info();
     }
     [[nodiscard]] port_info info() const {
-        port_info i;
+        port_info i = shape.info(buf_size);
         i.name = link.name + (single ? "-" + std::to_string(queue) : "");
         i.mode = choice.mode();
         i.reason = choice.reason;
         i.advice = choice.advice;
-        i.tx_rings = shape.tx_rings;
-        i.rx_rings = shape.rx_rings;
-        i.tx_slots = shape.tx_slots;
-        i.rx_slots = shape.rx_slots;
-        i.buf_size = buf_size;
-        i.memory = static_cast<std::size_t>(2 + shape.bufs()) * buf_size;
         return i;
     }
 

@@ -28,14 +28,11 @@ using nic_rx_of = nic_rx<decltype(std::declval<Control&>().rx(0U))>;
 
 /// What a device's limits say to a wish; a sentence when they cannot be met.
 [[nodiscard]] inline result<port_shape> nic_shape(const std::string& name, const nic_limits& l, const open_options& o) {
-    port_shape s;
-    s.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
-    s.rx_rings = o.rx_rings.value_or(s.tx_rings);
+    port_shape s = port_shape::asked(o);
+    s.ask_slots(o, l.default_slots);
     if (s.tx_rings != s.rx_rings) return fail(EINVAL, name + " has as many tx rings as rx rings; ask for the same number (@conf:rings=N)");
     if (s.tx_rings == 0 || s.tx_rings > l.max_rings)
         return fail(EINVAL, name + " has 1 to " + std::to_string(l.max_rings) + " ring pair(s), not " + std::to_string(s.tx_rings));
-    s.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(l.default_slots));
-    s.rx_slots = o.rx_slots.value_or(s.tx_slots);
     for (const index_t n : {s.tx_slots, s.rx_slots}) {
         const bool whole = l.power_of_two ? std::has_single_bit(n) : n % l.slots_multiple == 0;
         if (n < l.min_slots || n > l.max_slots || !whole)
@@ -43,7 +40,6 @@ using nic_rx_of = nic_rx<decltype(std::declval<Control&>().rx(0U))>;
                                     (l.power_of_two ? std::string("a power of two") : "a multiple of " + std::to_string(l.slots_multiple)) +
                                     ", not " + std::to_string(n));
     }
-    s.extra_bufs = o.extra_bufs;
     s.host_tx_rings = s.host_rx_rings = 1;
     if (auto ok = s.check(name); !ok) return forward_error(ok);
     return s;
@@ -111,7 +107,9 @@ struct nic_state : host_port_state<detail::nic_tx_of<typename Device::template c
         if (!(*where)->satisfies(limits.memory))
             return fail(EINVAL, name + " needs " + detail::nic_constraints(limits.memory) + "; the memory that it was given is not so. Open it first if others join it by @N");
         s->memory = std::move(*where);
-        s->describe(*shape);
+        s->info = shape->info(*s->memory);
+        s->info.name = name;
+        s->info.mode = s->bus.mode();
         auto made = port_memory::create(s->memory, name, *shape, ring_part::none);
         if (!made) return forward_error(made);
         s->rings = std::move(*made);
@@ -201,17 +199,6 @@ private:
         if (control) control->add_counters(counted_);
         return counted_;
     }
-    void describe(const port_shape& shape) {
-        info.name = bus.name();
-        info.mode = bus.mode();
-        info.tx_rings = shape.tx_rings;
-        info.rx_rings = shape.rx_rings;
-        info.tx_slots = shape.tx_slots;
-        info.rx_slots = shape.rx_slots;
-        info.memory = memory->size();
-        info.buf_size = memory->buf_size();
-    }
-
     [[nodiscard]] result<void> start(const port_shape& shape, const nic_limits& limits, const open_options& o) {
         if (auto ok = rings.make(info.name, ring_part::own, shape.tx_rings, shape.rx_rings); !ok) return ok;
         const unsigned n = shape.tx_rings;

@@ -71,7 +71,7 @@ public:
         if (auto state = ctx.find<null_state>("null:" + spec.name); state && !spec.name.empty()) return state->info;
         const port_shape shape = shape_of(o);
         if (auto ok = shape.check("null:" + spec.name); !ok) return forward_error(ok);
-        return info_of(spec, shape, preferred_stride, static_cast<std::size_t>(2 + shape.bufs()) * preferred_stride);
+        return named(spec, shape.info());
     }
 
 private:
@@ -93,19 +93,11 @@ private:
         s.extra_bufs = o.extra_bufs;
         return s;
     }
-    [[nodiscard]] static port_info info_of(const port_spec& spec, const port_shape& s, std::uint32_t buf_size,
-                                           std::size_t memory) {
-        port_info info;
-        info.name = spec.name.empty() ? "null" : "null:" + spec.name;
-        info.mode = "null";
-        info.reason = "frames sent here go nowhere";
-        info.tx_rings = s.tx_rings;
-        info.rx_rings = s.rx_rings;
-        info.tx_slots = s.tx_slots;
-        info.rx_slots = s.rx_slots;
-        info.memory = memory;
-        info.buf_size = buf_size;
-        return info;
+    [[nodiscard]] static port_info named(const port_spec& spec, port_info i) {
+        i.name = spec.name.empty() ? "null" : "null:" + spec.name;
+        i.mode = "null";
+        i.reason = "frames sent here go nowhere";
+        return i;
     }
     [[nodiscard]] static result<std::shared_ptr<null_state>> create(context& ctx, const port_spec& spec,
                                                                     const open_options& o) {
@@ -127,7 +119,7 @@ private:
         s->memory = *memory;
         s->rings = std::move(*rings);
         s->wake = std::move(*wake);
-        s->info = info_of(spec, shape, (*memory)->buf_size(), (*memory)->size());
+        s->info = named(spec, shape.info(**memory));
         for (index_t i = 0; i < shape.tx_rings; ++i)
             s->tx.emplace_back(s->rings.tx(i), shape.tx_slots, **memory, null_tx{shape.tx_slots});
         for (index_t i = 0; i < shape.rx_rings; ++i)

@@ -34,12 +34,9 @@ struct pipe_core {
         memory->objects().give_back(links_offset, links_bytes);
     }
 
-    static constexpr index_t default_slots = pipe_shape::default_slots;
-
     [[nodiscard]] static result<std::shared_ptr<pipe_core>> create(context& ctx, const port_spec& spec,
                                                                    const open_options& o) {
-        port_shape master = pipe_shape::of(o, spec.pipe_slave);
-        master.extra_bufs = o.extra_bufs;
+        const port_shape master = pipe_shape::of(o, spec.pipe_slave);
         const port_shape slave = pipe_shape::crossed(master);
         if (auto ok = master.check(spec.identity()); !ok) return forward_error(ok);
         const std::size_t links = (master.tx_rings + master.rx_rings) * sizeof(ring_link);
@@ -93,7 +90,7 @@ private:
             pipe_end& there = ends[1 - e];
             here.asymmetric = asymmetric;
             here.memory = memory;
-            here.info = pipe_shape::info(names[e], here.rings.shape(), memory->size(), memory->buf_size());
+            here.info = pipe_shape::named(names[e], here.rings.shape().info(*memory));
             here.info.reason = "both ends in this process";
             for (index_t i = 0; i < here.rings.shape().tx_rings; ++i, ++link)
                 join(here, there, i, link, asymmetric);

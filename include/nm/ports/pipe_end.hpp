@@ -58,15 +58,9 @@ protected:
 
 /// The shapes of a pipe's two ends, from what an open asks for.
 struct pipe_shape {
-    static constexpr index_t default_slots = 1024;
-
     /// The master's. The options speak of the end being opened.
     [[nodiscard]] static port_shape of(const open_options& o, bool slave) {
-        port_shape s;
-        s.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
-        s.rx_rings = o.rx_rings.value_or(s.tx_rings);
-        s.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(default_slots));
-        s.rx_slots = o.rx_slots.value_or(s.tx_slots);
+        port_shape s = port_shape::asked(o);
         s.rx_bufs = false;  // an rx slot has the buffer of the tx slot it is paired with
         return slave ? swapped(s) : s;
     }
@@ -77,25 +71,17 @@ struct pipe_shape {
     }
     [[nodiscard]] static std::string name(const port_spec& spec, bool slave) { return spec.name + (slave ? "}" : "{") + spec.pipe_id; }
 
-    [[nodiscard]] static port_info info(const std::string& name, const port_shape& s, std::size_t memory, std::uint32_t buf_size) {
-        port_info info;
-        info.name = name;
-        info.mode = "pipe";
-        info.tx_rings = s.tx_rings;
-        info.rx_rings = s.rx_rings;
-        info.tx_slots = s.tx_slots;
-        info.rx_slots = s.rx_slots;
-        info.memory = memory;
-        info.buf_size = buf_size;
-        return info;
+    [[nodiscard]] static port_info named(const std::string& name, port_info i) {
+        i.name = name;
+        i.mode = "pipe";
+        return i;
     }
     /// What a pipe would be that nobody has opened.
     [[nodiscard]] static result<port_info> query(const port_spec& spec, const open_options& o) {
         const port_shape master = of(o, spec.pipe_slave);
         if (auto ok = master.check(spec.identity()); !ok) return forward_error(ok);
         const port_shape s = spec.pipe_slave ? crossed(master) : master;
-        return info(name(spec, spec.pipe_slave), s, static_cast<std::size_t>(2 + s.bufs() + crossed(s).bufs()) * preferred_stride,
-                    preferred_stride);
+        return named(name(spec, spec.pipe_slave), s.info(preferred_stride, std::size_t{2 + s.bufs() + crossed(s).bufs()} * preferred_stride));
     }
 
 private:

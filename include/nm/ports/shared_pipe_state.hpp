@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "nm/ports/pipe_end.hpp"
 #include "nm/base/pipe_wakes.hpp"
+#include "nm/ports/pipe_end.hpp"
 #include "nm/ports/pipe_wire.hpp"
 #include "nm/sys/control.hpp"
 
@@ -153,7 +153,7 @@ struct shared_pipe_end : basic_pipe_end<pipe_tx<eventfd_notifier, checked_peer>,
         channel_.emplace(std::move(channel));
         wires_map_ = std::move(*map);  // from now on there is something to close
         rings.own_buffers(lender_);
-        info = pipe_shape::info(name, shape, memory->size(), memory->buf_size());
+        info = pipe_shape::named(name, shape.info(*memory));
         info.reason = "the other end may be in another process";
         // Who slept when the end's last owner died may not have been told of his last frames.
         for (const auto& w : peer_wakes_) base::eventfd_signal(w.get());
@@ -184,7 +184,7 @@ private:
         const unsigned out = slave_ ? 1 : 0;
         std::vector<bool> used(memory->num_bufs(), false);
         const std::lock_guard guard(memory->pools());
-        forget_wandered(shape);
+        forget_wandered();
         tx.reserve(shape.tx_rings);
         rx.reserve(shape.rx_rings);
         for (index_t i = 0; i < shape.tx_rings; ++i)
@@ -254,7 +254,7 @@ private:
         return *b;
     }
     // Spare buffers that were swapped into the pipe's slots by the end's last owner are not spare.
-    void forget_wandered(const port_shape&) {
+    void forget_wandered() {
         if (lender_) return;
         const pipe_geometry& g = wires_.geometry();
         const std::uint32_t first = g.first_spare[slave_ ? 1 : 0];

@@ -46,9 +46,7 @@ public:
         port_spec spec;
         spec.name = name;
         port_shape shape;
-        shape.tx_rings = shape.rx_rings = 1;
-        shape.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(1024));
-        shape.rx_slots = o.rx_slots.value_or(shape.tx_slots);
+        shape.ask_slots(o, shape.tx_slots);
         shape.extra_bufs = o.extra_bufs;
         if (auto ok = shape.check(name); !ok) return forward_error(ok);
         auto memory = ctx.memory_for(spec, o, [&] {
@@ -79,14 +77,10 @@ public:
         rb.p = s->packets.rx_steps();
         s->packets.tx.stats = &s->tx.emplace_back(s->rings.tx(0), shape.tx_slots, **memory, tb).live();
         s->packets.rx.stats = &s->rx.emplace_back(s->rings.rx(0), shape.rx_slots, **memory, rb).live();
+        s->info = shape.info(**memory);
         s->info.name = name;
         s->info.mode = "tap";
         s->info.reason = "an interface of the system, for the host's stack";
-        s->info.tx_rings = s->info.rx_rings = 1;
-        s->info.tx_slots = shape.tx_slots;
-        s->info.rx_slots = shape.rx_slots;
-        s->info.memory = (*memory)->size();
-        s->info.buf_size = (*memory)->buf_size();
         s->offer_taps(ctx);
         s->rx[0].set_timestamps(o.timestamps);
         return tap_port(std::move(s), spec, o);

@@ -63,16 +63,10 @@ public:
 
     /// What it would be; the host is not asked, since that would start one.
     [[nodiscard]] static result<port_info> query(context&, const port_spec& spec, const open_options& o) {
-        port_info i;
+        port_info i = port_shape::asked(o).info();
         i.name = at_host(spec);
         i.mode = "ptnet";
         i.reason = spec.monitor() ? "watches another program's port" : "a switch in a process of its own";
-        i.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
-        i.rx_rings = o.rx_rings.value_or(i.tx_rings);
-        i.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(1024));
-        i.rx_slots = o.rx_slots.value_or(i.tx_slots);
-        i.buf_size = preferred_stride;
-        i.memory = static_cast<std::size_t>(2 + i.tx_rings * i.tx_slots + i.rx_rings * i.rx_slots) * preferred_stride;
         return i;
     }
 

@@ -84,15 +84,15 @@ public:
     [[nodiscard]] static result<port_info> query(context& ctx, const port_spec& spec, const open_options& o) {
         if (auto state = ctx.find<vale_port_state>(key(spec))) return state->info;
         if (auto ok = free_name(spec); !ok) return forward_error(ok);
-        const port_shape s = shape_of(o);
+        const port_shape s = port_shape::asked(o);
         if (auto ok = check(spec, s, o); !ok) return forward_error(ok);
-        return info_of(spec, s, preferred_stride, static_cast<std::size_t>(2 + s.bufs()) * preferred_stride);
+        return named(spec, s.info());
     }
 
     /// A port on that switch, under a name of any sort (a member's is an interface's).
     [[nodiscard]] static result<vale_port> create(context& ctx, std::shared_ptr<vale::switch_core> sw, const port_spec& spec,
                                                   const open_options& o, vale::header head = vale::header::none) {
-        const port_shape shape = shape_of(o);
+        const port_shape shape = port_shape::asked(o);
         if (auto ok = check(spec, shape, o); !ok) return forward_error(ok);
         auto memory = ctx.memory_for(spec, o, [&] {
             region_options r;
@@ -109,7 +109,7 @@ public:
         s->memory = *memory;
         s->rings = std::move(*rings);
         s->asymmetric = base::membarrier_register();
-        s->info = info_of(spec, shape, (*memory)->buf_size(), (*memory)->size());
+        s->info = named(spec, shape.info(**memory));
         if (o.vnet_hdr != 0) head = static_cast<vale::header>(o.vnet_hdr);
         build(*s, shape, o, head);
         std::vector<vale::source*> sources;
@@ -177,27 +177,11 @@ private:
             return fail(EINVAL, spec.name + " has " + std::to_string(n) + " ring(s): there is no ring " + std::to_string(spec.ring));
         return s.check(spec.name);
     }
-    [[nodiscard]] static port_shape shape_of(const open_options& o) {
-        port_shape s;
-        s.tx_rings = o.tx_rings.value_or(o.rx_rings.value_or(1));
-        s.rx_rings = o.rx_rings.value_or(s.tx_rings);
-        s.tx_slots = o.tx_slots.value_or(o.rx_slots.value_or(1024));
-        s.rx_slots = o.rx_slots.value_or(s.tx_slots);
-        s.extra_bufs = o.extra_bufs;
-        return s;
-    }
-    [[nodiscard]] static port_info info_of(const port_spec& spec, const port_shape& s, std::uint32_t buf_size, std::size_t memory) {
-        port_info info;
-        info.name = spec.name;
-        info.mode = "vale";
-        info.reason = "a switch in this process";
-        info.tx_rings = s.tx_rings;
-        info.rx_rings = s.rx_rings;
-        info.tx_slots = s.tx_slots;
-        info.rx_slots = s.rx_slots;
-        info.memory = memory;
-        info.buf_size = buf_size;
-        return info;
+    [[nodiscard]] static port_info named(const port_spec& spec, port_info i) {
+        i.name = spec.name;
+        i.mode = "vale";
+        i.reason = "a switch in this process";
+        return i;
     }
 
     static void build(vale_port_state& s, const port_shape& shape, const open_options& o, vale::header head) {
