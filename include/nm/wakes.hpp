@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <span>
 #include <string>
-#include <sys/epoll.h>
 #include <vector>
 
 #include "nm/port.hpp"
@@ -30,10 +28,11 @@ public:
         if (also < 0) return each_.size() == 1 ? result<void>{} : join(name);
         for (const auto& w : each_) {
             const int both[] = {w.get(), also};
-            if (auto ok = join(name, both, each_also_.emplace_back()); !ok) return ok;
+            auto made = base::make_epoll(name, both);
+            if (!made) return forward_error(made);
+            each_also_.push_back(std::move(*made));
         }
-        if (auto ok = join(name); !ok) return ok;
-        return add(name, all_.get(), also);
+        return join(name, also);
     }
 
     [[nodiscard]] int fd(index_t i) const noexcept { return each_[i].get(); }
@@ -46,22 +45,13 @@ public:
     }
 
 private:
-    [[nodiscard]] result<void> join(const std::string& name) {
+    [[nodiscard]] result<void> join(const std::string& name, int also = -1) {
         std::vector<int> fds;
         for (const auto& w : each_) fds.push_back(w.get());
-        return join(name, fds, all_);
-    }
-    [[nodiscard]] static result<void> join(const std::string& name, std::span<const int> fds, base::unique_fd& into) {
-        into.reset(::epoll_create1(EPOLL_CLOEXEC));
-        for (const int fd : fds)
-            if (auto ok = add(name, into.get(), fd); !ok) return ok;
-        return {};
-    }
-    [[nodiscard]] static result<void> add(const std::string& name, int to, int fd) {
-        epoll_event e{};
-        e.events = EPOLLIN;
-        if (to < 0 || ::epoll_ctl(to, EPOLL_CTL_ADD, fd, &e) != 0)
-            return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
+        if (also >= 0) fds.push_back(also);
+        auto made = base::make_epoll(name, fds);
+        if (!made) return forward_error(made);
+        all_ = std::move(*made);
         return {};
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// All of the operating system that pipes and switches need: descriptors, mappings, memfd, eventfd, membarrier.
+// All of the operating system that pipes and switches need: descriptors, mappings, memfd, eventfd, epoll, membarrier.
 // Nothing here is on a packet's road.
 
 #include <cerrno>
@@ -12,7 +12,9 @@
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <net/if.h>
+#include <span>
 #include <string>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -182,6 +184,22 @@ inline bool eventfd_clear(int fd) noexcept {
     if (!info || ::read(info.get(), text, sizeof text - 1) <= 0) return 0;
     const char* at = std::strstr(text, "eventfd-count:");
     return at == nullptr ? 0 : std::strtoull(at + 14, nullptr, 16);
+}
+
+/// From now on `epoll` is readable when `fd` is. False: errno says why.
+[[nodiscard]] inline bool epoll_add(int epoll, int fd, std::uint32_t events = EPOLLIN) noexcept {
+    epoll_event e{};
+    e.events = events;
+    return ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) == 0;
+}
+
+/// A descriptor that is readable when one of these is; for the port of that name, which is slept on by it.
+[[nodiscard]] inline result<unique_fd> make_epoll(const std::string& name, std::span<const int> fds) {
+    unique_fd all(::epoll_create1(EPOLL_CLOEXEC));
+    bool ok = static_cast<bool>(all);
+    for (const int fd : fds) ok = ok && epoll_add(all.get(), fd);
+    if (!ok) return fail(errno, name + ": cannot make a descriptor to wait on: " + errno_text(errno));
+    return all;
 }
 
 /// The slow half of an asymmetric barrier: after it returns, every other running thread of this process has passed a

@@ -259,15 +259,11 @@ inline result<void> netdev_state::try_host(const open_options& o) {
 
 /// Who waits on all rings sleeps on both.
 inline result<void> netdev_state::join_sleepers() {
-    both_.reset(::epoll_create1(EPOLL_CLOEXEC));
-    epoll_event e{};
-    e.events = EPOLLIN;
-    if (both_ && ::epoll_ctl(both_.get(), EPOLL_CTL_ADD, own_sleeper_.fd(), &e) == 0 &&
-        ::epoll_ctl(both_.get(), EPOLL_CTL_ADD, host_sleeper_.fd(), &e) == 0)
-        return {};
-    const int error = errno;
-    both_.reset();
-    return fail(error, link.name + ": cannot make a descriptor to wait on: " + base::errno_text(error));
+    const int fds[] = {own_sleeper_.fd(), host_sleeper_.fd()};
+    auto both = base::make_epoll(link.name, fds);
+    if (!both) return forward_error(both);
+    both_ = std::move(*both);
+    return {};
 }
 
 inline void netdev_state::arm(events e, const ring_view& v) noexcept {

@@ -30,7 +30,8 @@ public:
         auto wake = base::make_eventfd();
         if (!wake) return forward_error(wake);
         wake_ = std::move(*wake);
-        if (!poll_ || !timer_ || !add(wake_.get()) || !add(timer_.get()) || !add(watch_.fd()))
+        if (!poll_ || !timer_ || !base::epoll_add(poll_.get(), wake_.get()) || !base::epoll_add(poll_.get(), timer_.get()) ||
+            !base::epoll_add(poll_.get(), watch_.fd()))
             return fail(errno, link.name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
         return {};
     }
@@ -109,12 +110,6 @@ public:
     std::atomic<bool> rx_armed = false, tx_armed = false;  // one thread may sleep while another uses the other direction
 
 private:
-    [[nodiscard]] bool add(int fd) noexcept {
-        epoll_event e{};
-        e.events = EPOLLIN;
-        return ::epoll_ctl(poll_.get(), EPOLL_CTL_ADD, fd, &e) == 0;
-    }
-
     // A socket that somebody watches runs the watcher for every frame it sends or gets, whatever it is watched for: with
     // it the loop over two veth ends ran at 0.8 of one by hand, without it at 1.0. So sockets are in the set only while
     // armed.

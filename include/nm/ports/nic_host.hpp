@@ -66,12 +66,11 @@ public:
     }
     /// Who waits on all rings sleeps on both.
     [[nodiscard]] result<void> join(int own) {
-        both_.reset(::epoll_create1(EPOLL_CLOEXEC));
-        epoll_event e{};
-        e.events = EPOLLIN;
-        if (both_ && ::epoll_ctl(both_.get(), EPOLL_CTL_ADD, own, &e) == 0 && ::epoll_ctl(both_.get(), EPOLL_CTL_ADD, sleeper_.fd(), &e) == 0)
-            return {};
-        return fail(errno, name_ + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
+        const int fds[] = {own, sleeper_.fd()};
+        auto both = base::make_epoll(name_, fds);
+        if (!both) return forward_error(both);
+        both_ = std::move(*both);
+        return {};
     }
     template <class TxRing, class RxRing>
     void arm(events e, TxRing& tx, RxRing& rx) noexcept {

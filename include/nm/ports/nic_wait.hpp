@@ -35,12 +35,17 @@ public:
             owned_.push_back(std::move(*fd));
             raw_.push_back(owned_.back().get());
         }
-        for (unsigned i = 0; i < rings; ++i)
-            if (auto ok = together(each_.emplace_back(), {rx(i), tx(i), common()}, name); !ok) return ok;
+        for (unsigned i = 0; i < rings; ++i) {
+            const int own[] = {raw_[rx(i)], raw_[tx(i)], raw_[common()]};
+            auto made = base::make_epoll(name, own);
+            if (!made) return forward_error(made);
+            each_.push_back(std::move(*made));
+        }
         if (rings == 1) return {};
-        std::vector<unsigned> all(2 * rings + 1);
-        for (unsigned i = 0; i < all.size(); ++i) all[i] = i;
-        return together(all_, all, name);
+        auto made = base::make_epoll(name, raw_);
+        if (!made) return forward_error(made);
+        all_ = std::move(*made);
+        return {};
     }
 
     [[nodiscard]] const nic_vectors& vectors() const noexcept { return vectors_; }
@@ -61,17 +66,6 @@ public:
     bool clear(unsigned wake) const noexcept { return base::eventfd_clear(raw_[wake]); }
 
 private:
-    [[nodiscard]] result<void> together(base::unique_fd& set, const std::vector<unsigned>& wakes, const std::string& name) {
-        set.reset(::epoll_create1(EPOLL_CLOEXEC));
-        for (const unsigned i : wakes) {
-            epoll_event e{};
-            e.events = EPOLLIN;
-            if (!set || ::epoll_ctl(set.get(), EPOLL_CTL_ADD, raw_[i], &e) != 0)
-                return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
-        }
-        return {};
-    }
-
     nic_vectors vectors_;
     unsigned rings_ = 0;
     std::vector<base::unique_fd> owned_;

@@ -5,7 +5,6 @@
 #include <memory>
 #include <poll.h>
 #include <string>
-#include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <utility>
 #include <vector>
@@ -72,12 +71,17 @@ struct ptnet_state : port_state<ptnet::guest_tx, ptnet::guest_rx> {
         const auto vectors = static_cast<index_t>(ptnet::vectors_of(layout.tx_rings, layout.rx_rings));
         if (link.wakes.empty())
             for (index_t i = 0; i < vectors; ++i)
-                if (!timers.emplace_back(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK))) return no_descriptor(name);
-        if (!gather(all, 0, vectors)) return no_descriptor(name);
-        for (index_t i = 0; std::max(layout.tx_rings, layout.rx_rings) > 1 && i < std::max(layout.tx_rings, layout.rx_rings); ++i) {
-            auto& both = pairs.emplace_back();
-            if (!gather(both, 0, 1) || (i < layout.tx_rings && !gather(both, 1 + i, 1)) || (i < layout.rx_rings && !gather(both, 1 + layout.tx_rings + i, 1)))
-                return no_descriptor(name);
+                if (!timers.emplace_back(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)))
+                    return fail(errno, name + ": cannot make a timer to wait by: " + base::errno_text(errno));
+        std::vector<index_t> of(vectors);
+        for (index_t i = 0; i < vectors; ++i) of[i] = i;
+        if (auto ok = gather(all, of, name); !ok) return ok;
+        const index_t each = std::max(layout.tx_rings, layout.rx_rings);
+        for (index_t i = 0; each > 1 && i < each; ++i) {
+            of = {0};
+            if (i < layout.tx_rings) of.push_back(1 + i);
+            if (i < layout.rx_rings) of.push_back(1 + layout.tx_rings + i);
+            if (auto ok = gather(pairs.emplace_back(), of, name); !ok) return ok;
         }
         return {};
     }
@@ -108,22 +112,15 @@ private:
         }
         base::eventfd_clear(wake_fd(1 + ring));
     }
-    [[nodiscard]] bool gather(base::unique_fd& into, index_t first, index_t n) noexcept {
-        if (!into) {
-            into.reset(::epoll_create1(EPOLL_CLOEXEC));
-            if (!into || (link.alive && !add(into, link.alive.get()))) return false;
-        }
-        for (index_t i = first; i < first + n; ++i)
-            if (!add(into, wake_fd(i))) return false;
-        return true;
-    }
-    [[nodiscard]] static bool add(const base::unique_fd& into, int fd) noexcept {
-        epoll_event e{};
-        e.events = EPOLLIN;
-        return ::epoll_ctl(into.get(), EPOLL_CTL_ADD, fd, &e) == 0;
-    }
-    [[nodiscard]] static tl::unexpected<error> no_descriptor(const std::string& name) {
-        return fail(errno, name + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
+    // Who sleeps on some vectors hears, too, that the host has gone.
+    [[nodiscard]] result<void> gather(base::unique_fd& into, const std::vector<index_t>& vectors, const std::string& name) {
+        std::vector<int> fds;
+        if (link.alive) fds.push_back(link.alive.get());
+        for (const index_t v : vectors) fds.push_back(wake_fd(v));
+        auto made = base::make_epoll(name, fds);
+        if (!made) return forward_error(made);
+        into = std::move(*made);
+        return {};
     }
 };
 

@@ -163,11 +163,7 @@ private:
             heed(e);
         }
     }
-    [[nodiscard]] bool watch(int fd, std::uint32_t events) noexcept {
-        epoll_event e{};
-        e.events = events;
-        return ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &e) == 0;
-    }
+    [[nodiscard]] bool watch(int fd, std::uint32_t events) noexcept { return base::epoll_add(epoll_.get(), fd, events); }
     void unwatch(const service& s) noexcept {
         for (unsigned v = 0; v < s.vectors(); ++v) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, s.kick_fd(v), nullptr);
         ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, s.port_fd(), nullptr);

@@ -4,7 +4,6 @@
 #include <array>
 #include <chrono>
 #include <poll.h>
-#include <sys/epoll.h>
 #include <type_traits>
 #include <utility>
 
@@ -92,16 +91,12 @@ public:
             here = vale_port::create(ctx, sw, spec, o, head);
         }
         if (!here) return forward_error(here);
-        base::unique_fd both(::epoll_create1(EPOLL_CLOEXEC));
-        for (const int fd : {port.fd(), here->fd()}) {
-            epoll_event e{};
-            e.events = EPOLLIN;
-            if (!both || ::epoll_ctl(both.get(), EPOLL_CTL_ADD, fd, &e) != 0)
-                return fail(errno, as + ": cannot make a descriptor to wait on: " + base::errno_text(errno));
-        }
+        const int fds[] = {port.fd(), here->fd()};
+        auto both = base::make_epoll(as, fds);
+        if (!both) return forward_error(both);
         auto mine = std::make_shared<claim>(claim{as});
         ctx.keep(key, mine);
-        return bwrap(std::move(port), std::move(*here), std::move(both), std::move(mine));
+        return bwrap(std::move(port), std::move(*here), std::move(*both), std::move(mine));
     }
 
 private:
