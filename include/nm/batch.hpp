@@ -2,10 +2,10 @@
 #pragma once
 
 // One visit to a ring, here a transmit ring; a receive ring's is in rx_batch.hpp. It is what txsync, rxsync and the fused loops
-// (fuse.hpp) are made of. A batch keeps what the loop needs in locals (a copy of the backend, the indexes, the sums) and stores it back once: the compiler can then hold it in
-// registers although the loop writes to shared memory. So nothing in a batch may have its address taken by a function
-// that is not inlined. What is not a whole good frame in one slot (fragments, holes, nonsense) leaves the loop: the
-// batch is stored back, a cold function deals with the slot, the batch is loaded again.
+// (fuse.hpp) are made of. A batch keeps what the loop needs in locals (a copy of the backend, the indexes, the sums) and stores
+// it back once: the compiler can then hold it in registers although the loop writes to shared memory. So nothing in a batch may
+// have its address taken by a function that is not inlined. What is not a whole good frame in one slot (fragments, holes,
+// nonsense) leaves the loop: the batch is stored back, a cold function deals with the slot, the batch is loaded again.
 
 #include <algorithm>
 #include <cstdint>

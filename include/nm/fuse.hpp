@@ -14,15 +14,6 @@
 
 namespace nm {
 
-template <class R>
-inline constexpr bool is_tx_ring = false;
-template <class B>
-inline constexpr bool is_tx_ring<tx_ring<B>> = true;
-template <class R>
-inline constexpr bool is_rx_ring = false;
-template <class B>
-inline constexpr bool is_rx_ring<rx_ring<B>> = true;
-
 /// The two slots of a swap: what goes out of the tx slot, what goes back into the rx slot (netmap(4), "Zero-copy
 /// forwarding"). Fragments stay fragments, and the virtio-net header goes with its frame.
 struct swapped {

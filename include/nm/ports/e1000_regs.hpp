@@ -25,7 +25,6 @@ struct e1000_regs {
     static constexpr reg<rw> ims{0x00d0};  // ones set
     static constexpr reg<wo> imc{0x00d8};  // ones clear
     static constexpr reg<rw> eiac{0x00dc};
-    static constexpr reg<rw> iam{0x00e0};
     static constexpr reg<rw> ivar{0x00e4};
     static constexpr reg_array<rw> eitr{0x00e8, 4};
     // 10.2.5 Receive
@@ -54,7 +53,6 @@ struct e1000_regs {
     static constexpr reg<rw> tdt{0x3818};
     static constexpr reg<rw> tidv{0x3820};
     static constexpr reg<rw> txdctl{0x3828};
-    static constexpr reg<rw> tadv{0x382c};
     // 10.2.7 Statistics
     static constexpr reg<rc> crcerrs{0x4000};
     static constexpr reg<rc> algnerrc{0x4004};
@@ -106,7 +104,6 @@ struct e1000_bits {
     static constexpr std::uint32_t tctl_mulr = 1U << 28;
     static constexpr std::uint32_t xdctl_gran = 1U << 24;
     static constexpr std::uint32_t xdctl_wthresh_1 = 1U << 16;
-    static constexpr std::uint32_t rah_av = 1U << 31;
 };
 
 }  // namespace nm

@@ -16,7 +16,6 @@ struct ixgbe_regs {
     static constexpr reg<rw> ctrl_ext{0x00018};
     // 8.2.3.2 EEPROM and flash
     static constexpr reg<rw> eec{0x10010};
-    static constexpr reg<rw> eemngctl{0x10110};
     // 8.2.3.3 Flow control
     static constexpr reg<rw> fccfg{0x03d00};
     static constexpr reg<rw> mflcn{0x04294};
@@ -114,7 +113,6 @@ struct ixgbe_bits {
     static constexpr std::uint32_t fctrl_mpe = 1U << 8;
     static constexpr std::uint32_t fctrl_upe = 1U << 9;
     static constexpr std::uint32_t fctrl_bam = 1U << 10;
-    static constexpr std::uint32_t rah_av = 1U << 31;
     static constexpr std::uint32_t rxcsum_pcsd = 1U << 13;
     static constexpr std::uint32_t mrqc_rss = 1;
     static constexpr std::uint32_t mrqc_fields = 0xffU << 16 & ~(3U << 18);  // TCP, UDP and plain, of IPv4 and IPv6

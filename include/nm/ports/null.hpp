@@ -128,6 +128,5 @@ private:
         return s;
     }
 };
-using null = null_port;
 
 }  // namespace nm

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// AF_PACKET as a backend, and the TAP of host rings: frames are read into the region's buffers and sent from there by one system call per batch.
-// The loops see private queues of slots; the system calls and what they need (iovecs, virtio-net headers, VLAN tags held
-// outside the frame, frames of 64 KB) are in the states behind them.
+// AF_PACKET as a backend, and the TAP of host rings, here for sending (packet_rx.hpp receives): frames are read into the region's
+// buffers and sent from there, by one system call per batch (a TAP: per frame). The loops see private queues of slots; the system
+// calls and what they need (iovecs, virtio-net headers, VLAN tags held outside the frame, frames of 64 KB) are in the states
+// behind them.
 
 #include <array>
 #include <atomic>

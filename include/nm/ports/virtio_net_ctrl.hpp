@@ -20,9 +20,8 @@ public:
         if (packed_) packed_ring::interrupt(m.driver.template as<std::uint16_t>(), false);
         else rings_.interrupt(bell_.event_idx, false);
     }
-    [[nodiscard]] bool usable() const noexcept { return usable_; }
 
-    /// Whether the device did it. ETIMEDOUT: it does not answer, and is not asked again.
+    /// 0, or why not. EOPNOTSUPP: there is no such queue. EIO: the device refuses. ETIMEDOUT: it does not answer, and is not asked again.
     [[nodiscard]] int send(ctrl::command c, std::span<const std::uint8_t> data) noexcept {
         if (!usable_) return EOPNOTSUPP;
         auto* at = buffer_.template as<std::uint8_t>();

@@ -37,7 +37,7 @@ struct alignas(64) csb_atok {
     typename Memory::word head{};            ///< first slot that the user has not handed over
     typename Memory::word cur{};             ///< its wake-up point
     typename Memory::word appl_need_kick{};  ///< not 0: it sleeps, or is about to
-    typename Memory::word sync_flags{};      ///< of the last sync (NAF_FORCE_RECLAIM 1)
+    typename Memory::word sync_flags{};      ///< netmap's, for its layout: a server here reclaims whatever it says
 };
 
 /// Kernel to application: what the server of the ring says. 64 bytes.
@@ -94,7 +94,6 @@ public:
         Memory::template full_fence<csb_order::user_kicks>();  // W
         return bell_.due(Memory::load(in_->kern_need_kick));
     }
-    void set_flags(std::uint32_t flags) noexcept { Memory::store(out_->sync_flags, flags); }
 
     /// What the server says: hwcur (first) and hwtail (second). What lies before hwtail may be read after it.
     [[nodiscard]] [[gnu::always_inline]] csb_indexes read() const noexcept {
@@ -131,7 +130,6 @@ public:
         i.second = Memory::load(in_->cur);
         return i;
     }
-    [[nodiscard]] std::uint32_t flags() const noexcept { return Memory::load(in_->sync_flags); }
 
     /// Hands over the slots before hwtail, whose contents were written before. True: the user sleeps, and wants to be rung for.
     [[nodiscard]] [[gnu::always_inline]] bool publish(index_t hwcur, index_t hwtail) noexcept {

@@ -16,8 +16,9 @@
 
 namespace nm::ptnet {
 
-/// One sealed memfd: a directory, then one region per port that is passed through in it. For one client: who maps it sees all
-/// ports in it. Made to be used by one thread at a time; the ports in it may be served by others.
+/// One piece of memory, a sealed memfd or what somebody else made: a directory, then one region per port that is passed through
+/// in it. For one client: who maps it sees all ports in it. Made to be used by one thread at a time; the ports in it may be
+/// served by others.
 class host_memory : public std::enable_shared_from_this<host_memory> {
 public:
     static constexpr std::size_t max_bytes = std::size_t{4} << 30;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-// A port of a switch that lives in another process: the host of its name, which is started if there is none.
+// A port that another process serves: of a switch, by the host of its name, which is started if there is none; or a monitor of a
+// port that a program has open.
 
 #include <memory>
 #include <string>
@@ -18,7 +19,7 @@ namespace nm {
 /// buffers of the switch's port, of which nothing is copied on the way here. A program that makes a vale_switch of its own opens
 /// vale_port instead. The port is gone when it is closed, or its program dies. `valeN:PORT/r`, `/t`, `/rt` watch such a port, whoever of the
 /// same user has it open (ports/monitor.hpp): copies, since the port's memory is between it and its own program only. `netmap:eth0/rt` and
-/// `netmap:p{1/rt` do likewise with a port that another program has open, if that one lets it be watched (watch.hpp).
+/// `netmap:p{1/rt` do likewise with a port that another program has open, if that one lets it be watched (ptnet/watch.hpp).
 class process_port : public ptnet_port {
 public:
     static constexpr const char* kind_name = "ports of a switch (valeNAME:PORT), monitors of ports of other programs (PORT/r, /t)";

@@ -76,7 +76,6 @@ public:
     ~packet_batch();
 
     [[nodiscard]] unsigned capacity() const noexcept { return frames_; }
-    [[nodiscard]] unsigned max_pieces() const noexcept { return pieces_; }
     /// Where frame m's pieces are listed.
     [[nodiscard]] iovec* pieces(unsigned m) noexcept { return iov_ + static_cast<std::size_t>(m) * (pieces_ + 1) + 1; }
     void set_pieces(unsigned m, unsigned count) noexcept;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -82,7 +83,7 @@ public:
     /// Takes a place for the port `name` whose frames come from `sources` and go to `receivers`; both must stay until
     /// detach() of what is returned.
     [[nodiscard]] result<place> attach(const std::string& name, std::span<source* const> sources,
-                                             std::span<const receiver> receivers, const region& m, header head) {
+                                       std::span<const receiver> receivers, const region& m, header head) {
         const std::lock_guard guard(mutex_);
         if (find(name)) return fail(EEXIST, name_ + ":" + name + " exists already");
         index_t n = 0;
