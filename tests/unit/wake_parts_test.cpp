@@ -88,7 +88,7 @@ TEST(pipe_wakes, go_over_to_an_open_file_of_ones_own) {
     // What somebody does to what he was given, or to his own, is not done to ours.
     ASSERT_EQ(::fcntl(given->get(), F_SETFL, 0), 0);
     ASSERT_EQ(::fcntl(theirs->get(), F_SETFL, 0), 0);
-    EXPECT_NE(::fcntl(own->get(), F_GETFL) & O_NONBLOCK, 0);
+    ASSERT_NE(::fcntl(own->get(), F_GETFL) & O_NONBLOCK, 0) << "else what follows waits for ever";
     EXPECT_NE(::fcntl(own->get(), F_GETFD) & FD_CLOEXEC, 0);
     EXPECT_FALSE(base::eventfd_clear(own->get())) << "nothing yet, and nobody waits for it";
     base::eventfd_signal(theirs->get());
