@@ -15,14 +15,14 @@ setup() { cd "$NM_SOURCE"; }
     done
 }
 
-@test "what docs/tunables.md and docs/safety.md name is there" {
+@test "what docs/tunables.md and SECURITY.md name is there" {
     for word in $(grep -oE '`(open_options|context_options|region_options)::[a-z_]+' docs/tunables.md | sed 's/.*:://' | sort -u); do
         grep -qE "\b$word\b *(=|\{|;)" include/nm/port_options.hpp include/nm/context.hpp include/nm/region.hpp || { echo "$word"; return 1; }
     done
     for key in $(grep -oE '@conf:[a-z-]+=' docs/tunables.md | sed 's/.*://; s/=//' | sort -u); do
         grep -q "\"$key\"" include/nm/port_spec.hpp || { echo "@conf:$key"; return 1; }
     done
-    for file in $(grep -oE 'tests/[A-Za-z0-9_/.-]+[a-z0-9]' docs/safety.md | sort -u); do [ -e "$file" ] || { echo "$file"; return 1; }; done
+    for file in $(grep -oE 'tests/[A-Za-z0-9_/.-]+[a-z0-9]' SECURITY.md | sort -u); do [ -e "$file" ] || { echo "$file"; return 1; }; done
 }
 
 @test "docs/README.md names every document" {
