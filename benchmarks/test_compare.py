@@ -5,6 +5,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import unittest
 import xml.dom.minidom
 from pathlib import Path
@@ -295,10 +296,6 @@ class Report(unittest.TestCase):
         self.assertEqual(list(report.picture_rows(both[1:])), [("w", "p", 0.25, 0.5, False)])
         self.assertIn("in short &lt;3", report.plot(both))
 
-    def test_the_picture_stays_readable(self):
-        captions = [r.caption for w in rows.all_works() for r in w.rows if r.caption]
-        self.assertTrue(12 <= len(captions) <= 24, captions)
-
     def test_plot_is_well_formed(self):
         xml.dom.minidom.parseString(report.plot(self.entries()))
 
@@ -309,6 +306,19 @@ class Report(unittest.TestCase):
 class Program(unittest.TestCase):
     def run_compare(self, *arguments):
         return subprocess.run([sys.executable, str(HERE / "compare"), *arguments], capture_output=True, text=True, timeout=20, check=False)
+
+    def test_an_earlier_run_is_drawn_again(self):
+        listed = self.run_compare("--list", "--picture").stdout.splitlines()
+        self.assertTrue(12 <= len(listed) <= 24, listed)
+        work, peer = listed[0].split(" vs ")
+        result = dict(zip(KEYS, (work, peer, "near", 4e6, 1e6, 4.0, 3, 3.0, True), strict=True))
+        with tempfile.TemporaryDirectory() as directory:
+            kept, drawn = Path(directory) / "kept.json", Path(directory) / "drawn.svg"
+            kept.write_text(json.dumps([result, dict(result, work="gone")]))
+            done = self.run_compare("--from", str(kept), "--plot", str(drawn))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("1 met, 0 missed, 0 not sampled", done.stdout)
+            self.assertEqual(drawn.read_text().count("<rect"), 2)
 
     def test_list_and_only(self):
         done = self.run_compare("--list", "--only", "^channel.* vs DPDK rte_ring")

@@ -82,7 +82,7 @@ def plot(entries):
 
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 {height}" width="900" height="{height}" font-family="sans-serif" font-size="12">',
            f'<rect width="900" height="{height}" fill="white"/>',
-           '<text x="10" y="18" font-weight="bold">nm against what you have: times as fast, in one run, medians. Black: its target; green: met</text>']
+           '<text x="10" y="18" font-weight="bold">nm against what you have: times as fast, in one run, medians. Black: the target; green: met, red: missed</text>']
     for tick in ticks:
         out.append(f'<line x1="{x(tick):.0f}" y1="{top - 6}" x2="{x(tick):.0f}" y2="{height - 24}" stroke="{"#444" if tick == 1 else "#ddd"}"/>')
         out.append(f'<text x="{x(tick):.0f}" y="{height - 10}" text-anchor="middle" fill="#444">{tick:g}x</text>')
