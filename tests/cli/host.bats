@@ -35,30 +35,7 @@ teardown() {
 
 offloads() { in_ns f ethtool -K f0 tx $1 tso $1 txvlan $1 >/dev/null; }
 # start_bridge ARGUMENTS...: in the background; returns when both ports are open. $pid is the bridge's own.
-start_bridge() {
-    ip netns exec ${ns}h timeout -s INT 60 "$tool" -T 60000 "$@" >out 2>err 3>&- &
-    local i
-    for i in $(seq 100); do
-        [ "$(grep -c ' rx rings of ' err)" -ge 2 ] && break
-        sleep 0.05
-    done
-    pid=$(pgrep -P $! -x bridge) || { cat err; return 1; }
-}
-stop_bridge() {
-    kill -INT $pid
-    wait
-    pid=
-}
-# transfer ARGUMENTS: TCP from the far side to the host for a second; bytes that arrived on stdout.
-transfer() {
-    in_ns h timeout 20 iperf3 -s -1 >/dev/null 2>&1 3>&- &
-    server=$!
-    sleep 0.3
-    in_ns f timeout 20 iperf3 -c 10.78.0.1 -t 1 -J $1 >iperf.json
-    wait $server
-    server=
-    python3 -c 'import json; d = json.load(open("iperf.json")); print(int(d["end"]["sum_received"]["bytes"]))'
-}
+start_bridge() { starts h 2 ' rx rings of ' -T 60000 "$@"; }
 works() {
     run in_ns f ping -q -c 50 -i 0.005 -W 2 10.78.0.1
     ends 0 " 0% packet loss"
@@ -66,8 +43,8 @@ works() {
     ends 0 " 0% packet loss"
     run in_ns h ping -6 -q -c 20 -i 0.005 -W 2 fd00:78::2
     ends 0 " 0% packet loss"
-    [ "$(transfer)" -gt 1000000 ]
-    [ "$(transfer -R)" -gt 1000000 ]
+    [ "$(transfer h f 10.78.0.1)" -gt 1000000 ]
+    [ "$(transfer h f 10.78.0.1 -R)" -gt 1000000 ]
 }
 nothing_left() {
     local i left
@@ -86,7 +63,7 @@ nothing_left() {
     grep -q "netmap:h0: af_packet" err
     grep -q "netmap:h0^: host" err
     works
-    stop_bridge
+    stops
     json out 'd["type"] == "summary" and d["conserved"] and all(w["out"] > 100 and w["dropped"] == 0 for w in d["directions"])'
     json out '[(w["from"], w["to"]) for w in d["directions"]] == [("netmap:h0", "netmap:h0^"), ("netmap:h0^", "netmap:h0")]'
     # A frame that came between a port's open and the first look at the kernel's counters (neighbour discovery) is the port's only.
@@ -102,14 +79,14 @@ nothing_left() {
     start_bridge -i netmap:h0 --json --require-mode copy
     grep -q "netmap:h0: af_xdp copy" err
     works
-    stop_bridge
+    stops
     json out 'd["conserved"] and all(w["out"] > 100 and w["dropped"] == 0 for w in d["directions"])'
     offloads on
     for order in "-i netmap:h0 -i netmap:h0^" "-i netmap:h0^ -i netmap:h0"; do
         start_bridge $order --json
         run in_ns f ping -q -c 50 -i 0.005 -W 2 10.78.0.1
         ends 0 " 0% packet loss"
-        stop_bridge
+        stops
         json out 'd["conserved"] and all(w["out"] >= 50 for w in d["directions"])'
     done
     nothing_left
@@ -124,9 +101,7 @@ nothing_left() {
     sleep 0.7
     start_bridge -i netmap:h0
     sleep 0.7
-    kill -INT $pid  # not stop_bridge, which waits for all that runs
-    pid=
-    sleep 0.3
+    stops
     nothing_left
     start_bridge -i netmap:h0
     sleep 0.5

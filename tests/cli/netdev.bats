@@ -42,37 +42,14 @@ offloads() {
     for n in l r; do in_ns $n ethtool -K ${n}0 tx $1 tso $1 txvlan $1 >/dev/null; done
 }
 # start_bridge ARGUMENTS...: in the background; returns when both ports are open. $pid is the bridge's own.
-start_bridge() {
-    ip netns exec ${ns}m timeout -s INT 60 "$tool" -i netmap:m0 -i netmap:m1 -T 60000 "$@" >out 2>err 3>&- &
-    local i
-    for i in $(seq 100); do
-        [ "$(grep -c ' rx rings of ' err)" -ge 2 ] && break
-        sleep 0.05
-    done
-    pid=$(pgrep -P $! -x bridge) || { cat err; return 1; }
-}
-stop_bridge() {
-    kill -INT $pid
-    wait
-    pid=
-}
-# transfer CLIENT_NAMESPACE: TCP to the right for a second, or to the left; bytes that arrived on stdout.
-transfer() {
-    in_ns r timeout 20 iperf3 -s -1 >/dev/null 2>&1 3>&- &
-    server=$!
-    sleep 0.3
-    in_ns l timeout 20 iperf3 -c 10.77.0.2 -t 1 -J $1 >iperf.json
-    wait $server
-    server=
-    python3 -c 'import json; d = json.load(open("iperf.json")); print(int(d["end"]["sum_received"]["bytes"]))'
-}
+start_bridge() { starts m 2 ' rx rings of ' -i netmap:m0 -i netmap:m1 -T 60000 "$@"; }
 works() {
     run in_ns l ping -q -c 100 -i 0.005 -W 2 10.77.0.2
     ends 0 " 0% packet loss"
     run in_ns l ping -q -c 20 -i 0.005 -W 2 -s 1400 10.77.0.2
     ends 0 " 0% packet loss"
-    [ "$(transfer)" -gt 1000000 ]
-    [ "$(transfer -R)" -gt 1000000 ]
+    [ "$(transfer r l 10.77.0.2)" -gt 1000000 ]
+    [ "$(transfer r l 10.77.0.2 -R)" -gt 1000000 ]
 }
 # The sums of ./out are the kernel's: of the program, and as anybody sees them.
 sums_agree() {
@@ -87,7 +64,7 @@ sums_agree() {
     grep -q "af_packet" err
     grep -q "what would make a faster mode safe: .*ethtool -K" err
     works
-    stop_bridge
+    stops
     sums_agree
 }
 
@@ -96,7 +73,7 @@ sums_agree() {
     start_bridge --json --require-mode copy
     grep -q "netmap:m0: af_xdp copy" err
     works
-    stop_bridge
+    stops
     sums_agree
 }
 
@@ -119,7 +96,7 @@ PY
         grep -q "ethertype 802.1Q (0x8100), length 78: vlan 7, p 3" dump || { cat dump; return 1; }
         grep -q "vlan 291, p 0" dump
         [ "$(grep -c 'ethertype Unknown (0x88b5), length 74' dump)" -eq 1 ] || { cat dump; return 1; }
-        stop_bridge
+        stops
     done
 }
 
@@ -130,7 +107,7 @@ PY
     start_bridge
     run in_ns l ping -q -c 2 -i 0.1 -W 1 10.77.0.3
     ends 1 "100% packet loss"
-    stop_bridge
+    stops
     run in_ns l ping -q -c 1 -W 1 10.77.0.3
     ends 0
     ip -n ${ns}m addr del 10.77.0.3/24 dev m0

@@ -28,26 +28,15 @@ needs_tun() {
 }
 # join PORT PORT ARGUMENTS...: in the background; returns when both interfaces can be used. $pid is the program's own.
 join() {
-    local a=$1 b=$2 i
+    local a=$1 b=$2
     shift 2
-    ip netns exec ${ns}w timeout -s INT 60 "$tool" --json -i "$a" -n pta -i "$b" -n ptb "$@" >out 2>err 3>&- &
-    for i in $(seq 100); do
-        grep -q ' joined$' err && break
-        sleep 0.05
-    done
-    pid=$(pgrep -P $! -x ptnet-if) || { cat err; return 1; }
+    starts w 1 ' joined$' --json -i "$a" -n pta -i "$b" -n ptb "$@"
     ip -n ${ns}w link set ptb netns ${ns}p
     ip -n ${ns}w addr add 10.81.0.1/24 dev pta
     ip -n ${ns}w addr add fd00:81::1/64 dev pta nodad
     ip -n ${ns}p addr add 10.81.0.2/24 dev ptb
     ip -n ${ns}p addr add fd00:81::2/64 dev ptb nodad
     ip -n ${ns}p link set ptb up
-}
-# leave: its status is the program's.
-leave() {
-    kill -INT $pid
-    pid=
-    wait $!
 }
 reaches() {
     in_ns w ping -q -c 20 -i 0.005 -W 2 "$1" >ping.txt || { cat ping.txt; return 1; }
@@ -112,7 +101,7 @@ PY
     says "mtu 1500"
     run in_ns w timeout 5 "$tool" -i netmap:q{1 -n pta
     ends 1 "there is an interface pta already; choose another name (-n)"
-    leave
+    stops
     run in_ns w ip link show pta
     [ "$status" -ne 0 ]
 }
@@ -125,7 +114,7 @@ PY
     tcp 10.81.0.2
     tcp 10.81.0.2 -R
     tcp fd00:81::2
-    leave
+    stops
     is_conserved
     json out 'all(j["header"] == 10 and j["from_stack"]["large"] > 0 and j["to_stack"]["large"] > 0 for j in d["joints"])'
     json out 'all(j["from_stack"]["completed"] == j["from_stack"]["cut"] == j["tx"]["dropped"] == 0 for j in d["joints"])'
@@ -137,7 +126,7 @@ PY
     reaches 10.81.0.2
     tcp 10.81.0.2
     tcp 10.81.0.2 -R
-    leave
+    stops
     is_conserved
     json out 'all(j["header"] == 12 and j["from_stack"]["large"] > 0 for j in d["joints"])'
 }
@@ -202,7 +191,7 @@ PY
     tcp 10.81.0.2
     tcp 10.81.0.2 -R
     tcp fd00:81::2
-    leave
+    stops
     is_conserved
     json out 'all(j["header"] == 0 and j["from_stack"]["cut"] > 0 and j["from_stack"]["completed"] > 0 and j["to_stack"]["large"] == 0 for j in d["joints"])'
     json out 'd["joints"][0]["tx"]["frames"] == d["joints"][1]["rx"]["frames"] and d["joints"][1]["tx"]["frames"] == d["joints"][0]["rx"]["frames"]'
@@ -213,7 +202,7 @@ PY
     join netmap:p{1@conf:slots=4 netmap:p}1@conf:slots=4
     reaches 10.81.0.2
     tcp 10.81.0.2
-    leave
+    stops
     is_conserved
 }
 

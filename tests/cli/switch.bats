@@ -36,21 +36,7 @@ teardown() {
 }
 
 # start_switch ARGUMENTS...: in the background; returns when all members are open. $pid is the switch's own.
-start_switch() {
-    ip netns exec ${ns}w timeout -s INT 60 "$tool" "$@" >out 2>err 3>&- &
-    local i
-    for i in $(seq 100); do
-        grep -q ' members$' err && break
-        sleep 0.05
-    done
-    pid=$(pgrep -P $! -x switch) || { cat err; return 1; }
-}
-# stop_switch [SIGNAL]: its status is the switch's.
-stop_switch() {
-    kill -${1:-INT} $pid
-    pid=
-    wait $!
-}
+start_switch() { starts w 1 ' members$' "$@"; }
 reaches() {
     local from=$1 to
     shift
@@ -58,15 +44,6 @@ reaches() {
         run in_ns "$from" ping -q -c 20 -i 0.005 -W 2 "$to"
         ends 0 " 0% packet loss"
     done
-}
-# transfer FROM ADDRESS TO: TCP for a second; bytes that arrived on stdout.
-transfer() {
-    in_ns "$3" timeout 20 iperf3 -s -1 >/dev/null 2>&1 3>&- &
-    local server=$!
-    sleep 0.3
-    in_ns "$1" timeout 20 iperf3 -c "$2" -t 1 -J >iperf.json
-    wait $server
-    python3 -c 'import json; d = json.load(open("iperf.json")); print(int(d["end"]["sum_received"]["bytes"]))'
 }
 nothing_left() {
     local i left
@@ -132,10 +109,10 @@ PY
     reaches 1 10.79.0.3 10.79.0.100 fd00:79::100
     reaches 2 10.79.0.100 fd00:79::100
     reaches w 10.79.0.1 10.79.0.2 10.79.0.3 fd00:79::3
-    [ "$(transfer 0 10.79.0.2 1)" -gt 1000000 ]
-    [ "$(transfer 0 10.79.0.100 w)" -gt 1000000 ]
-    [ "$(transfer w 10.79.0.3 2)" -gt 1000000 ]
-    stop_switch
+    [ "$(transfer 1 0 10.79.0.2)" -gt 1000000 ]
+    [ "$(transfer w 0 10.79.0.100)" -gt 1000000 ]
+    [ "$(transfer 2 w 10.79.0.3)" -gt 1000000 ]
+    stops
     json out 'd["type"] == "summary" and d["conserved"] and all(p["conserved"] for p in d["ports"])'
     json out '[p["name"] for p in d["ports"]] == ["m0", "m1", "h0", "h0^"]'
     json out 'all(p["rx"]["frames"] > 100 and p["tx"]["frames"] > 100 and p["tx"]["unsent"] == 0 for p in d["ports"])'
@@ -178,7 +155,7 @@ PY
     ip -n ${ns}w link set m1 up
     run in_ns 0 ping -q -c 3 -i 0.2 -W 2 10.79.0.2
     reaches 0 10.79.0.2
-    stop_switch TERM
+    stops TERM
     grep -q "^m9 .*" out
     grep -q "^vale0: .*: conserved" out
     nothing_left

@@ -159,3 +159,34 @@ in_ns() {
     shift
     ip netns exec "$ns$n" "$@"
 }
+# starts NAMESPACE COUNT LINE ARGUMENTS...: the tool there, in the background, with stdout in ./out and stderr in ./err; returns when LINE, a
+# regular expression, stands COUNT times in ./err. $pid is the tool's own, $job is what to wait for.
+starts() {
+    local n=$1 count=$2 line=$3 i
+    shift 3
+    ip netns exec "$ns$n" timeout -s INT 60 "$tool" "$@" >out 2>err 3>&- &
+    job=$!
+    for i in $(seq 100); do
+        [ "$(grep -c "$line" err)" -ge "$count" ] && break
+        sleep 0.05
+    done
+    pid=$(pgrep -P $job -x "${tool##*/}") || { cat err; return 1; }
+}
+# stops [SIGNAL]: its status is the tool's.
+stops() {
+    kill -${1:-INT} $pid
+    pid=
+    wait $job
+}
+# transfer TO FROM ADDRESS [OPTION]: TCP between two namespaces for a second; bytes that arrived on stdout.
+transfer() {
+    in_ns "$1" timeout 20 iperf3 -s -1 >/dev/null 2>&1 3>&- &
+    local server=$! i
+    for i in $(seq 100); do
+        in_ns "$1" ss -Hltn | grep -q :5201 && break
+        sleep 0.05
+    done
+    in_ns "$2" timeout 20 iperf3 -c "$3" -t 1 -J "${@:4}" >iperf.json
+    wait $server
+    python3 -c 'import json; d = json.load(open("iperf.json")); print(int(d["end"]["sum_received"]["bytes"]))'
+}
