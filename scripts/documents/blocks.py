@@ -41,6 +41,13 @@ def blocks(text, languages=SHELLS):
             inside.append(line)
 
 
+def marked(text, wanted):
+    """(first line, words behind the mark, the lines as they are typed) of each block with that mark"""
+    for start, marks, lines in blocks(text):
+        if marks[:1] == [wanted]:
+            yield start, marks[1:], list(typed(lines))
+
+
 def commands(lines):
     """(offset, words) of each simple command, as far as a shell's words can be told without running it"""
     joined, offset = "", 0

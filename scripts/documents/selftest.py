@@ -5,7 +5,7 @@ import shutil
 import tempfile
 
 from documents import terminals
-from documents.blocks import typed
+from documents.blocks import marked, typed
 from documents.snippets import compile_snippets
 
 # (a document, a part of what is to be said of it or None)
@@ -15,6 +15,8 @@ STATIC = [
     ("```sh guest\nsudo ip netns exec a build/release/bin/gone -i x\n```\n", "there is no program"),
     ("```sh\nscripts/there\n```\n", "this block is for nobody"),
     ("```sh hardware\nscripts/there\n```\n", "there is no mark `hardware`"),
+    ("```sh qemu eth1\n-device x\n```\n", "there is no mark `qemu eth1`"),
+    ("```sh terminals eth1=nowhere\ntrue\n```\n", "there is no mark"),
     ("```sh guest eth1 x=y\nscripts/there\n```\n", "there is no mark"),
     ("```sh host\nscripts/gone\n```\n", "there is no scripts/gone"),
     ("```sh guest eth1\ntrue\n```\n", None),
@@ -78,6 +80,8 @@ COMPILED = [
     ("```cpp test teapot\n```\n", "has no teapot"),
 ]
 LINES = ["$ a 'b # c' d # e", "f \\", "  g &", "", "# all of it", "h && i"]
+MARKED = "```sh guest each eth1\na # b\n```\n\n```sh test\nb\n```\n```sh guest\nc &\nd\n```\n"
+AS_MARKED = [(1, ["each", "eth1"], ["a"]), (8, [], ["c", "d"])]
 AS_TYPED = ["a 'b # c' d", "f g", "h && i"]
 
 
@@ -98,9 +102,11 @@ def self_test(docs_class, namespaces):
             failed += 1
             print(f"self-test: {text!r}: expected {expected!r}, got {found}")
 
-    if list(typed(LINES)) != AS_TYPED:
-        failed += 1
-        print(f"self-test: typed: {list(typed(LINES))}")
+    for got, expected in ((list(typed(LINES)), AS_TYPED), (list(marked(MARKED, "guest")), AS_MARKED)):
+        count += 1
+        if got != expected:
+            failed += 1
+            print(f"self-test: {got}, expected {expected}")
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory)
         write(root / "scripts" / "there", "#!/bin/sh\n# knows --fast\ntest $# -eq 0 || test \"$1\" != --fast || echo a line\n")
