@@ -3,6 +3,7 @@
 
 // What is done for each frame: to which pipe of each group it goes, and what becomes of it when that is full.
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -77,9 +78,11 @@ public:
 
     /// Up to `max` frames off a ring that has been synced. `broken`: the ring is in a frame that is too long to be one.
     nm::index_t take(nm::ring_base& rx, bool& broken, nm::index_t max) noexcept {
-        nm::index_t frames = 0;
-        while (frames < max && !rx.empty()) {
+        nm::index_t frames = 0, done = 0;
+        // Who shares the memory can write there that the ring never ends.
+        while (frames < max && done < rx.num_slots() && !rx.empty()) {
             const nm::index_t n = broken ? 0 : tool::frame_slots(rx);
+            done += std::max(n, nm::index_t{1});
             if (n == 0 || n > nm::max_frags) {
                 if (!broken && n == 0 && rx.space() <= nm::max_frags && rx.space() != rx.num_slots() - 1) break;  // its end will come
                 frames += skip(rx, broken);
@@ -186,7 +189,7 @@ private:
     static void send(outlet<Pipe>& o, nm::ring_base& rx, nm::index_t i, bool more, bool last) noexcept {
         nm::ring_base& tx = o.port.tx(0);
         const nm::slot s = nm::load_slot(rx.slot(i)), t = nm::load_slot(tx.slot());
-        const auto len = static_cast<std::uint16_t>(std::min<std::uint32_t>(s.len, rx.buf_size()));
+        const auto len = static_cast<std::uint16_t>(std::min<std::uint32_t>(s.len, std::min(rx.buf_size(), tx.buf_size())));  // it may have changed
         const std::uint16_t flags = more ? nm::ns_morefrag : std::uint16_t{0};
         if (last && rx.buffers().base == tx.buffers().base && rx.buffers().valid(s.buf_idx) && tx.buffers().valid(t.buf_idx)) {
             nm::store_slot(tx.slot(), {s.buf_idx, len, static_cast<std::uint16_t>(flags | nm::ns_buf_changed), 0});
@@ -202,7 +205,7 @@ private:
     // Slot i of rx into a queue.
     void keep(std::size_t q, nm::ring_base& rx, nm::index_t i, bool more, bool last) noexcept {
         const nm::slot s = nm::load_slot(rx.slot(i));
-        const auto len = static_cast<std::uint16_t>(std::min<std::uint32_t>(s.len, rx.buf_size()));
+        const auto len = static_cast<std::uint16_t>(std::min<std::uint32_t>(s.len, std::min(rx.buf_size(), store_.size)));
         if (last && rx.buffers().base == store_.base && rx.buffers().valid(s.buf_idx)) {
             const std::uint32_t back = waiting_.push(q, {s.buf_idx, len, more});
             nm::store_slot(rx.slot(i), {back, s.len, nm::ns_buf_changed, 0});

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <gtest/gtest.h>
 #include <map>
 #include <numeric>
@@ -323,6 +324,58 @@ TEST_F(spreading, a_frame_without_an_end_is_no_frame) {
     rx.slot().flags = nm::ns_morefrag;
     EXPECT_EQ(spread->take(rx, broken, 512), 0U);
     EXPECT_EQ(rx.space(), 1U);
+}
+
+// Who has the memory, too, writes that the ring goes on and on.
+TEST_F(spreading, a_ring_that_never_ends_holds_nobody_up) {
+    add_group("near", 2, "@1");
+    start(10);
+    auto& rx = input.rx();
+    for (const std::uint16_t flags : {std::uint16_t{0}, nm::ns_morefrag}) {
+        for (nm::index_t i = 0; i < rx.num_slots(); ++i) nm::store_slot(rx.slot(i), {rx.slot(i).buf_idx, 0, flags, 0});
+        rx.set_head(0);
+        rx.shared().tail = ~0U;
+        spread->begin_round();
+        EXPECT_EQ(spread->take(rx, broken, 512), 0U);
+        spread->end_round();
+        broken = false;
+    }
+    (void)rx.rxsync();  // puts it right
+    send(1);
+    EXPECT_EQ(round(), 1U);
+    EXPECT_EQ(spread->received(), 1U);
+}
+
+// A pipe that does something whenever it is looked at: in the middle of a frame's way, as another process would.
+struct villain {
+    nm::pipe port;
+    std::function<void()> strike;
+    auto& tx(nm::index_t i) {
+        if (strike) strike();
+        return port.tx(i);
+    }
+};
+
+TEST(lb_spreader, a_length_that_grows_reaches_into_no_other_buffer) {
+    nm::context wide{{.shared_bufs = 1024, .buf_size = 16384}}, narrow;
+    auto source = nm::open<nm::pipe>(wide, "netmap:in}1@1@conf:slots=64"), input = nm::open<nm::pipe>(wide, "netmap:in{1@1@conf:slots=64");
+    std::deque<lb::outlet<villain>> outlets;
+    outlets.emplace_back("out", villain{nm::open<nm::pipe>(narrow, "netmap:out{0"), {}});
+    auto& tx = outlets[0].port.port.tx(0);
+    ASSERT_LT(tx.buf_size(), input.rx().buf_size());
+    lb::spreader<villain> spread(outlets, {{"out", 0, 1}}, nm::vale::connection_reader(), overflow(1, {}), nm::buffer_space(input.region()));
+    source.tx().slot().len = 60;
+    source.tx().advance();
+    (void)source.tx().txsync();
+    (void)input.rx().rxsync();
+    auto& slot = input.rx().slot();
+    unsigned looks = 0;
+    outlets[0].port.strike = [&] { slot.len = ++looks == 1 ? 60 : 16000; };  // first by who checks it
+    bool broken = false;
+    spread.begin_round();
+    EXPECT_EQ(spread.take(input.rx(), broken, 1), 1U);
+    EXPECT_GT(looks, 1U);
+    EXPECT_LE(tx.slot(0).len, tx.buf_size());
 }
 
 }  // namespace
