@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <pcap/pcap.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "nm/base/os.hpp"
@@ -74,6 +75,11 @@ struct capture::reader {
 capture::capture(std::string file) : file_(std::move(file)), reader_(std::make_unique<reader>(file_)) {}
 capture::~capture() = default;
 
+bool capture::can_rewind() const noexcept {
+    struct stat st {};
+    return ::fstat(reader_->from.fd.get(), &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+}
+
 void capture::rewind() {
     std::function<bool()> wait = std::move(reader_->from.wait);
     reader_ = std::make_unique<reader>(file_);
@@ -109,6 +115,7 @@ capture::capture(std::string file) : file_(std::move(file)) {
 }
 capture::~capture() = default;
 capture::found capture::next(captured&) { return found::end; }
+bool capture::can_rewind() const noexcept { return false; }
 void capture::rewind() {}
 void capture::on_wait(std::function<bool()>) {}
 const char* capture::support() noexcept { return "no libpcap"; }

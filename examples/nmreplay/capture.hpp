@@ -23,7 +23,8 @@ public:
     /// broken: trouble() says how.
     [[nodiscard]] found next(captured& f);
     [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
-    /// From the beginning again. Not for pipes.
+    /// Whether there is a beginning to go back to: not in a pipe, or what a shell makes of <(command).
+    [[nodiscard]] bool can_rewind() const noexcept;
     void rewind();
     /// Called when a read has to wait for a pipe, and then every 100 ms; false: the read ends.
     void on_wait(std::function<bool()> f);

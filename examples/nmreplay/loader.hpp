@@ -53,7 +53,7 @@ public:
         });
         try {
             while (pass()) {
-                if (++load_.passes == loops_ || load_.read == 0) break;
+                if (++load_.passes == loops_ || load_.read == load_.too_long + load_.too_short) break;  // another pass would send as little
                 from_memory_ = kept_.rewind();
                 if (!from_memory_) from_.rewind();
                 times_.begin_pass();

@@ -136,6 +136,8 @@ void record(job& j, P& port) {
     // Before signals are blocked: a pipe that nothing comes out of can be interrupted.
     std::unique_ptr<capture> from;
     if (!settled.records()) from = std::make_unique<capture>(settled.file);
+    if (from && settled.loops.value_or(1) != 1 && !from->can_rewind())
+        throw tool::usage_error("--loop: \"" + settled.file + "\" is no file on a disk and can be read once only; write what comes out of it into one");
     job j(std::move(settled), std::move(from));
     const settings& s = j.s;
     std::ofstream hgrm;

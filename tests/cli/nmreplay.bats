@@ -254,6 +254,26 @@ PY
     tail -1 out | grep -q '^summary,'
 }
 
+@test "a pipe is read once; what cannot be sent is not read for ever" {
+    need_pcap
+    make x.pcap us 10 0
+    mkfifo fifo
+    for loops in 2 0; do
+        timeout 20 cat x.pcap >fifo 3>&- &
+        run timeout -s KILL 20 "$tool" -f fifo -i null:x --loop $loops
+        ends 2 "can be read once only"
+    done
+    timeout 20 cat x.pcap >fifo 3>&- &
+    go -f fifo -i null:x --loop 1
+    ends 0 "Sent 10 packets"
+    python3 - <<'PY'
+import struct
+open("short.pcap", "wb").write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1) + 3 * (struct.pack("<IIII", 0, 0, 10, 10) + bytes(10)))
+PY
+    go -f short.pcap -i null:x --loop 0
+    ends 0 "3 too short"
+}
+
 @test "files that are none, or end in the middle" {
     need_pcap
     make x.pcap us 100 1000
