@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -91,6 +92,7 @@ nm::result<http_server> http_server::open(const listen_address& at) {
         return nm::fail(e, "cannot listen there: " + nm::base::errno_text(e) +
                                (e == EADDRINUSE ? "; another program does: choose another port" : e == EACCES ? "; ports below 1024 are root's" : ""));
     }
+    s.hold_spares();
     return s;
 }
 
@@ -111,10 +113,28 @@ std::string http_server::where() const {
     return fmt::format("{}:{}", host.data(), ntohs(v4.sin_port));
 }
 
+void http_server::hold_spares() {
+    for (auto& fd : spares_)
+        if (!fd) fd.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
 void http_server::accept() {
+    const auto next = [this] { return nm::base::unique_fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)); };
     // Who comes when all slots are taken pushes out who has been here longest: a scraper asks at once.
     for (std::size_t n = 0; n < most_clients; ++n) {
-        nm::base::unique_fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        auto fd = next();
+        if (!fd && (errno == EMFILE || errno == ENFILE)) {
+            // Descriptors are slots, too. If even the first is wanting he is sent away, or he would be announced for ever.
+            pollfd waits{listener_.get(), POLLIN, 0};
+            if (::poll(&waits, 1, 0) <= 0) return;  // it says so also when nobody comes
+            if (!clients_.empty()) {
+                clients_.pop_front();
+                continue;
+            }
+            spares_ = {};
+            (void)next();
+            return hold_spares();
+        }
         if (!fd) return;
         if (clients_.size() == most_clients) clients_.pop_front();
         clients_.push_back({std::move(fd), nm::system_clock::now_ns() + patience_ns, {}, {}, 0, false});
@@ -135,9 +155,15 @@ bool http_server::serve(client& c, const std::function<std::string()>& body) {
     read(c);
     if (c.answer.empty()) {
         const auto end = end_of_head(c.request);
-        if (end != std::string::npos && end <= most_request) c.answer = http_answer(std::string_view(c.request).substr(0, end), body);
-        else if (c.request.size() > most_request) c.answer = refusal("431 Request Header Fields Too Large");
-        else return !c.said_all;
+        if (end != std::string::npos && end <= most_request) {
+            spares_ = {};  // it may need descriptors, which clients must not have all of
+            c.answer = http_answer(std::string_view(c.request).substr(0, end), body);
+            hold_spares();
+        } else if (c.request.size() > most_request) {
+            c.answer = refusal("431 Request Header Fields Too Large");
+        } else {
+            return !c.said_all;
+        }
     }
     while (c.sent < c.answer.size()) {
         const ssize_t n = ::send(c.fd.get(), c.answer.data() + c.sent, c.answer.size() - c.sent, MSG_NOSIGNAL);

@@ -4,6 +4,7 @@
 // As much of an HTTP/1.1 server (RFC 9110, RFC 9112) as a scraper needs: GET and HEAD of one text, one answer per connection. Whoever
 // connects may be anybody: what a client can have is a slot, a few kilobytes and a few seconds, and nobody is waited for.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -47,12 +48,14 @@ private:
         bool answered = false;  ///< all was sent; it has to close now
         bool said_all = false;  ///< it sends no more, and may want its answer all the same
     };
+    void hold_spares();
     void accept();
     /// False when it is over.
     [[nodiscard]] bool serve(client& c, const std::function<std::string()>& body);
     void read(client& c);
 
     nm::base::unique_fd listener_;
+    std::array<nm::base::unique_fd, 4> spares_;  ///< descriptors that no client gets: body's
     std::list<client> clients_;
 };
 

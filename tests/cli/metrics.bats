@@ -191,6 +191,28 @@ PY
     [ "$(ls /proc/$(pgrep -P $pid)/fd | wc -l)" -lt 60 ]
 }
 
+@test "clients that take all descriptors keep nobody from asking, and nothing busy" {
+    host
+    in_background http sh -c 'ulimit -n 20; exec timeout 60 "$0" metrics --listen 0' "$tool"
+    soon grep -q /metrics http.err
+    python3 - "$(sed -n 's/.*:\([0-9]*\)\/metrics/\1/p' http.err)" "$(pgrep -P $pid)" <<'PY'
+import os, socket, sys, time
+port, pid = int(sys.argv[1]), sys.argv[2]
+def cpu():
+    f = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(f[11]) + int(f[12])) / os.sysconf("SC_CLK_TCK")
+silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(60)]
+before = cpu()
+time.sleep(1.5)
+assert cpu() - before < 0.5, cpu() - before
+s = socket.create_connection(("127.0.0.1", port), timeout=10)
+s.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+answer = b""
+while got := s.recv(65536): answer += got
+assert b'nm_host_ports{host="vale1"' in answer and answer.endswith(b"# EOF\n"), answer
+PY
+}
+
 @test "into a file: whole or not at all" {
     host
     timeout 10 "$tool" metrics -o m.prom
