@@ -32,10 +32,14 @@ public:
     metrics_file(std::string_view tool, const std::string& name) : tool_(tool), name_(name) {
         struct stat st {};
         if (name.empty() || on_stdout()) return;
-        std::error_code none;
-        if (const auto real = std::filesystem::canonical(name, none); !none) name_ = real.string();
-        // Taking the name of a device would be the end of it.
-        plain_ = ::stat(name_.c_str(), &st) != 0 || S_ISREG(st.st_mode);
+        const bool there = ::lstat(name_.c_str(), &st) == 0;
+        if (there && S_ISLNK(st.st_mode)) {
+            follow(st.st_uid);
+            // Taking the name of a device would be the end of it.
+            plain_ = ::stat(name_.c_str(), &st) != 0 || S_ISREG(st.st_mode);
+        } else {
+            plain_ = !there || S_ISREG(st.st_mode);
+        }
     }
 
     [[nodiscard]] bool wanted() const noexcept { return !name_.empty(); }
@@ -58,6 +62,19 @@ public:
     }
 
 private:
+    /// To what the link of this user stands for. In a directory that all may write to (/tmp) anybody can have laid it there, and would
+    /// choose what root replaces. The kernel refuses such links (protected_symlinks, proc(5)), if it is told to, and not to who only reads them.
+    void follow(uid_t owner) {
+        struct stat dir {};
+        const auto slash = name_.rfind('/');
+        const std::string folder = slash == name_.npos ? "." : name_.substr(0, slash + 1);
+        constexpr mode_t anybodys = S_ISVTX | S_IWOTH;
+        if (::stat(folder.c_str(), &dir) == 0 && (dir.st_mode & anybodys) == anybodys && owner != ::geteuid() && owner != dir.st_uid)
+            throw run_error(fmt::format("--metrics: \"{}\" is a link of user {}, in a directory that all may write to; remove it, or write elsewhere", name_, owner));
+        std::error_code none;
+        if (const auto real = std::filesystem::canonical(name_, none); !none) name_ = real.string();
+    }
+
     template <class Fill>
     [[nodiscard]] std::string text_of(Fill& fill) const {
         metrics m;

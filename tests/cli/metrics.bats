@@ -213,6 +213,30 @@ assert b'nm_host_ports{host="vale1"' in answer and answer.endswith(b"# EOF\n"), 
 PY
 }
 
+@test "a link that somebody else has laid is not followed" {
+    [ "$(id -u)" -eq 0 ] || skip "takes a second user"
+    mkdir -m 1777 all
+    echo mine >victim
+    ln -s "$PWD/victim" all/m.prom
+    chown -h 65534 all/m.prom
+    go metrics -o all/m.prom
+    ends 1 "is a link of user 65534"
+    [ "$(cat victim)" = mine ]
+    # Nor is one in the place of the file that is to take the name.
+    rm all/m.prom
+    ln -s "$PWD/victim" all/.m.prom.new
+    chown -h 65534 all/.m.prom.new
+    go metrics -o all/m.prom
+    ends 0
+    [ "$(cat victim)" = mine ] && [ ! -L all/m.prom ]
+    metrics all/m.prom
+    # One's own is.
+    ln -sf "$PWD/victim" all/m.prom
+    go metrics -o all/m.prom
+    ends 0
+    metrics victim
+}
+
 @test "into a file: whole or not at all" {
     host
     timeout 10 "$tool" metrics -o m.prom
