@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/utf8.hpp"
+
 namespace tool {
 
 /// Writes one JSON object, member by member, on one line.
@@ -44,13 +46,14 @@ public:
 
     [[nodiscard]] static std::string quoted(std::string_view s) {
         std::string out = "\"";
-        for (const char c : s) {
-            if (c == '"' || c == '\\')
-                out += '\\', out += c;
-            else if (static_cast<unsigned char>(c) < 0x20)
-                out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-            else
-                out += c;
+        for (std::size_t i = 0; i < s.size();) {
+            const std::size_t n = utf8_bytes(s.substr(i));
+            const char c = s[i];
+            if (n == 0) out += replacement;
+            else if (c == '"' || c == '\\') out += '\\', out += c;
+            else if (is_control(s.substr(i, n))) out += fmt::format("\\u{:04x}", static_cast<unsigned char>(s[i + n - 1]));  // C1's second byte is its number
+            else out += s.substr(i, n);
+            i += n == 0 ? 1 : n;
         }
         return out + '"';
     }

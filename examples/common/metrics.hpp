@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/utf8.hpp"
+
 #include "nm/nm.hpp"
 #include "nm/version.hpp"
 
@@ -41,13 +43,13 @@ public:
         return out + "# EOF\n";
     }
 
-    /// A label's value: UTF-8, and nothing in it ends the line or the value.
+    /// A label's value: UTF-8, nothing in it ends the line or the value, and nothing is a command for a terminal.
     [[nodiscard]] static std::string escaped(std::string_view s) {
         std::string out;
         for (std::size_t i = 0; i < s.size();) {
-            const std::size_t n = sequence(s.substr(i));
-            if (n == 0) out += "\xef\xbf\xbd";  // U+FFFD: there was something
-            else if (s[i] == '\n') out += "\\n";
+            const std::size_t n = utf8_bytes(s.substr(i));
+            if (s[i] == '\n') out += "\\n";
+            else if (n == 0 || is_control(s.substr(i, n))) out += replacement;
             else if (s[i] == '"' || s[i] == '\\') out += '\\', out += s[i];
             else out += s.substr(i, n);
             i += n == 0 ? 1 : n;
@@ -72,23 +74,6 @@ private:
         std::string out;
         for (const auto& [name, value] : l) out += fmt::format("{}{}=\"{}\"", out.empty() ? "" : ",", name, escaped(value));
         return out.empty() ? out : "{" + out + "}";
-    }
-    /// How many bytes the character at the beginning has; 0: it is none (RFC 3629), or one that no terminal should get.
-    [[nodiscard]] static std::size_t sequence(std::string_view s) noexcept {
-        const auto at = [s](std::size_t i) { return i < s.size() ? static_cast<unsigned char>(s[i]) : 0U; };
-        const auto more = [&at](std::size_t i) { return (at(i) & 0xc0U) == 0x80U; };
-        const unsigned c = at(0);
-        if (c < 0x80) return c >= 0x20 || c == '\n' ? 1 : 0;
-        if (c >= 0xc2 && c < 0xe0) return more(1) ? 2 : 0;
-        if (c >= 0xe0 && c < 0xf0) {
-            const bool fits = !(c == 0xe0 && at(1) < 0xa0) && !(c == 0xed && at(1) >= 0xa0);
-            return fits && more(1) && more(2) ? 3 : 0;
-        }
-        if (c >= 0xf0 && c < 0xf5) {
-            const bool fits = !(c == 0xf0 && at(1) < 0x90) && !(c == 0xf4 && at(1) >= 0x90);
-            return fits && more(1) && more(2) && more(3) ? 4 : 0;
-        }
-        return 0;
     }
 
     std::vector<family> families_;

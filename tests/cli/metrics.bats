@@ -356,3 +356,15 @@ PY
     usage "stdout" -i 'netmap:q{1' --json --metrics -
     usage "stdout" -i 'netmap:q{1' --csv --json
 }
+
+@test "tools: a name that is no text makes neither JSON nor metrics that cannot be read" {
+    tool=$NM_BIN/pkt-gen
+    timeout 20 "$tool" -i $'null:\xff\xc2\x9b"\n\x7f' -f tx -n 10 --json --metrics m.prom >out 2>err
+    metrics m.prom 'total("nm_port_frames_total", direction="tx") == 10'
+    python3 - <<'PY'
+import json
+d = json.loads(open("out", "rb").read().splitlines()[-1].decode("utf-8", "strict"))
+assert "\ufffd" in json.dumps(d, ensure_ascii=False), d
+assert not {b"\xff", b"\x9b", b"\x7f"} & {bytes([c]) for c in open("m.prom", "rb").read()}
+PY
+}
