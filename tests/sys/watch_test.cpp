@@ -117,6 +117,13 @@ TEST_F(watch_test, gives_nothing_else_away) {
         const auto got = sys::open_at_host(at, name);
         EXPECT_FALSE(got) << name;
     }
+    // What meets at the same place, and is something else.
+    for (const char* name : {"netmap:p.m.1/r", "null:p.m.1/r"}) {
+        ASSERT_EQ(process_port::watched_at(value_or_throw(parse_port(name))), at);
+        const auto got = sys::open_at_host(at, name);
+        ASSERT_FALSE(got) << name;
+        EXPECT_NE(got.error().text.find("no monitor of this program's port"), std::string::npos) << got.error().text;
+    }
     sys::port_wish huge;
     huge.rx_slots = ~0U;
     huge.extra_bufs = ~0U;

@@ -62,7 +62,7 @@ private:
     };
 
     watch_permit(context& ctx, const port_spec& spec, std::unique_ptr<sys::control_server> server, std::unique_ptr<ptnet::sync_loop> loop)
-        : ctx_(ctx), meets_at_(process_port::watched_at(spec)), loop_(std::move(loop)), server_(std::move(server)) {
+        : ctx_(ctx), port_(spec), meets_at_(process_port::watched_at(spec)), loop_(std::move(loop)), server_(std::move(server)) {
         mover_ = std::jthread([this](const std::stop_token& stop) { loop_->run(stop); });
         asked_ = std::jthread([this](const std::stop_token& stop) {
             while (!stop.stop_requested()) server_->serve(*this, sys::milliseconds(100));
@@ -92,6 +92,10 @@ private:
         }
     }
 
+    /// Ports that are not the same may meet at one place: the pipe p{1 and an interface called p.m.1.
+    [[nodiscard]] bool watched(const port_spec& s) const noexcept {
+        return s.kind == port_.kind && s.name == port_.name && s.pipe_id == port_.pipe_id && s.pipe_slave == port_.pipe_slave;
+    }
     [[nodiscard]] static tl::unexpected<error> only_watched() { return fail(EOPNOTSUPP, "this program only lets its port be watched"); }
     // What valectl asks of everybody who is met in that directory.
     [[nodiscard]] result<ptnet::handed_over> tell(const std::string& question) {
@@ -128,7 +132,7 @@ private:
         if (m.type != sys::control_type::open) return only_watched();
         const auto wish = m.words<sys::port_wish>();
         const auto spec = parse_port(m.name);
-        if (!wish || !spec || !spec->monitor() || spec->zero_copy_monitor || spec->mem_id || !spec->share.empty() || process_port::watched_at(*spec) != meets_at_)
+        if (!wish || !spec || !spec->monitor() || spec->zero_copy_monitor || spec->mem_id || !spec->share.empty() || !watched(*spec))
             return fail(EINVAL, "that is no monitor of this program's port");
         if (watchers_.size() == most_watchers) return fail(ENOSPC, m.name + ": up to " + std::to_string(most_watchers) + " can watch it at once");
         ptnet::host_options o;
@@ -150,6 +154,7 @@ private:
     }
 
     context& ctx_;
+    const port_spec port_;
     const std::string meets_at_;
     std::unique_ptr<ptnet::sync_loop> loop_;
     std::unique_ptr<sys::control_server> server_;
