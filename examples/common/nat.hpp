@@ -35,6 +35,7 @@ public:
     [[nodiscard]] static constexpr std::uint64_t idle(std::uint8_t protocol) noexcept {
         return protocol == tcp ? 7'440 : protocol == udp ? 300 : 60;  // RFC 5382, 4787, 5508
     }
+    static constexpr std::uint64_t unanswered = 240;  ///< and no longer as long as nobody answered (RFC 5382): a scan must not take all places for hours
     /// What the address answers to: one made of it.
     [[nodiscard]] mac own_mac() const noexcept {
         return {2, 0, static_cast<std::uint8_t>(address_ >> 24), static_cast<std::uint8_t>(address_ >> 16),
@@ -68,6 +69,7 @@ public:
         flow* const c = answered(h->protocol, port(f, *h, false), get32(f, h->ip + 12), peer_port(f, *h, true));
         if (c == nullptr) return then::drop;
         c->used = now_;
+        c->answered = true;
         std::ranges::copy(c->station, f.begin());
         rewrite(f, *h, false, c->id.inside, c->id.port);
         return then::pass;
@@ -86,6 +88,7 @@ private:
         key id{};
         mac station{};
         std::uint64_t used = 0;
+        bool answered = false;
     };
     /// Where things are in a frame. All of them lie in it.
     struct header {
@@ -143,7 +146,10 @@ private:
         return true;
     }
 
-    [[nodiscard]] bool alive(const flow& c) const noexcept { return c.id.protocol != 0 && now_ - c.used < idle(c.id.protocol); }
+    [[nodiscard]] bool alive(const flow& c) const noexcept {
+        const std::uint64_t silence = idle(c.id.protocol);
+        return c.id.protocol != 0 && now_ - c.used < (c.answered ? silence : std::min(silence, unanswered));
+    }
     [[nodiscard]] std::uint16_t port_of(const flow& c) const noexcept {
         return static_cast<std::uint16_t>(first_port + (&c - flows_.data()));
     }
@@ -158,7 +164,7 @@ private:
             if (alive(c) && c.id == k) return &c;
             if (found == nullptr && !alive(c)) found = &c;
         }
-        if (found != nullptr) found->id = k;
+        if (found != nullptr) found->id = k, found->answered = false;
         return found;
     }
     /// The connection that an answer to `port` from this peer belongs to.

@@ -79,12 +79,25 @@ TEST(nat, forgets_the_silent_and_never_has_more_than_its_table) {
     }
     EXPECT_LE(passed, tool::nat::most);
     EXPECT_EQ(passed, nat.connections());
-    nat.at(1'000'000 + tool::nat::idle(6) - 1);
+    nat.at(1'000'000 + tool::nat::unanswered - 1);
     EXPECT_EQ(nat.connections(), passed);
-    nat.at(1'000'000 + tool::nat::idle(6));
+    nat.at(1'000'000 + tool::nat::unanswered);
     EXPECT_EQ(nat.connections(), 0U);
+    // One that is answered stays.
     nat_frame f = syn;
-    EXPECT_EQ(nat.out(f.b), tool::nat::then::pass);
+    ASSERT_EQ(nat.out(f.b), tool::nat::then::pass);
+    nat_frame back = f;
+    back.set32(26, f.n32(30)), back.set32(30, f.n32(26)), back.set16(f.l4(), f.n16(f.l4() + 2)), back.set16(f.l4() + 2, f.n16(f.l4()));
+    ASSERT_EQ(nat.in(back.b), tool::nat::then::pass);
+    nat.at(1'000'000 + tool::nat::unanswered + tool::nat::idle(6) - 1);
+    EXPECT_EQ(nat.connections(), 1U);
+    nat.at(1'000'000 + tool::nat::unanswered + tool::nat::idle(6));
+    EXPECT_EQ(nat.connections(), 0U);
+    // Who has its place next begins unanswered.
+    nat_frame again = syn;
+    ASSERT_EQ(nat.out(again.b), tool::nat::then::pass);
+    nat.at(1'000'000 + 2 * tool::nat::unanswered + tool::nat::idle(6));
+    EXPECT_EQ(nat.connections(), 0U);
 }
 
 // 0 would say that there is no checksum: one sum of 65535 is written as its other zero.
