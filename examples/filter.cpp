@@ -57,7 +57,7 @@ void run(A& a, B& b, const pcap_filter& filter, unsigned long long frames) {
 int main(int argc, char** argv) try {
     char* end = nullptr;
     const auto frames = argc == 5 ? std::strtoull(argv[4], &end, 10) : ~0ULL;
-    if (argc < 4 || argc > 5 || (end != nullptr && (*end != '\0' || end == argv[4]))) {
+    if (argc < 4 || argc > 5 || (end != nullptr && (*end != '\0' || end == argv[4] || *argv[4] == '-'))) {
         std::fprintf(stderr, "usage: filter A B EXPRESSION [FRAMES]   e.g. filter netmap:eth1 netmap:eth2 'tcp port 80 or arp'\n");
         return 2;
     }

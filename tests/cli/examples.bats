@@ -95,6 +95,8 @@ begun() {
     ends 2 "usage: filter"
     go null:a null:b "tcp" 1x
     ends 2 "usage: filter"
+    go null:a null:b "tcp" -5
+    ends 2 "usage: filter"
     go null:a null:b "tcp port port"
     ends 2 '"tcp port port": '
     go null:a null:b "host no.such.host.invalid"
