@@ -120,6 +120,7 @@ packets() { python3 -c 'import json, sys; print([json.loads(l) for l in open(sys
 # A user who may do nothing, with a directory of that user's, $nobody, which end_nobody removes in teardown.
 needs_nobody() {
     [ "$(id -u)" -eq 0 ] || skip "not root: cannot become another user"
+    setpriv --reuid 65534 --regid 65534 --clear-groups test -x "$NM_BIN" || skip "$NM_BIN is out of another user's reach"
     nobody=$(mktemp -d /tmp/nm-test-XXXXXX)
     chown 65534 "$nobody"
 }
