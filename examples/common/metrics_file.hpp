@@ -108,7 +108,7 @@ private:
         }
         return {};
     }
-    [[nodiscard]] std::string trouble() const { return "--metrics: cannot write \"" + name_ + "\": " + nm::base::errno_text(errno); }
+    [[nodiscard]] std::string trouble() const { return "the metrics: cannot write \"" + name_ + "\": " + nm::base::errno_text(errno); }
 
     std::string_view tool_;
     std::string name_;

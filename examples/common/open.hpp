@@ -60,7 +60,7 @@ struct mode_name {
         print_err(fmt::format("{}: {}{}; {} tx rings of {} slots, {} rx rings of {} slots, {} KiB\n", name, i.mode,
                               i.reason.empty() ? "" : " (" + i.reason + ")", i.tx_rings, i.tx_slots, i.rx_rings,
                               i.rx_slots, i.memory / 1024));
-        if (!i.advice.empty()) print_err(fmt::format("{}: what would make a faster mode safe: {}\n", name, i.advice));
+        if (!i.advice.empty()) print_err(fmt::format("{}: for a faster mode, or a safer one: {}\n", name, i.advice));
         return p;
     };
     if (required.empty()) return announced(nm::open<ports>(ctx, name, o));

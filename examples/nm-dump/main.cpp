@@ -59,7 +59,7 @@ void open_source(job& j, const std::string& name) {
     const nm::port_info& i = std::visit([](auto& p) -> const nm::port_info& { return p.info(); }, *port);
     tool::print_err(fmt::format("{}: {}{}; {} rx rings of {} slots\n", name, i.mode, i.reason.empty() ? "" : " (" + i.reason + ")",
                                 i.rx_rings, i.rx_slots));
-    if (!i.advice.empty()) tool::print_err(fmt::format("{}: what would make a faster mode safe: {}\n", name, i.advice));
+    if (!i.advice.empty()) tool::print_err(fmt::format("{}: for a faster mode, or a safer one: {}\n", name, i.advice));
     j.sources.push_back({name, std::move(*port), spec.monitor()});
 }
 

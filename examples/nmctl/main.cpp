@@ -56,7 +56,7 @@ constexpr command commands[] = {
 /// An option, and which commands have it: its help begins with them.
 constexpr std::array<text, 3> order_names{"rate", "name", "drops"};
 constexpr tool::option<settings> options[] = {
-    {0, "json", "", "doctor, top, bind, unbind: JSON on stdout, one object (top: one each time)", [](settings& s, text) { s.json = true; }},
+    {0, "json", "", "doctor, top, bind, unbind: one JSON object on stdout; of top one each time", [](settings& s, text) { s.json = true; }},
     {0, "csv", "", "top: a row per port each time, on stdout", [](settings& s, text) { s.csv = true; }},
     {'T', "report", "MS", "top: milliseconds between two looks (default 1000)", [](settings& s, text v) { s.report_ms = tool::parse_unsigned(v, 10, 3'600'000); }},
     {'n', "count", "COUNT", "top: end after so many", [](settings& s, text v) { s.count = tool::parse_count(v, 1); }},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // needs: fmt
 // nmctl top: who moves how much, and what is dropped why, now.
+#include <net/if.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -63,6 +65,8 @@ public:
         if (!dir) not_seen_ = "no switch and no pipe can be seen: " + dir.error().text;
         else if (::geteuid() != 0)
             not_seen_ = fmt::format("only switches of user {} are seen, in {}; sudo nmctl top shows root's", ::geteuid(), dir_->path());
+        for (const auto& name : s.interfaces)
+            if (::if_nametoindex(name.c_str()) == 0) throw tool::run_error("there is no interface " + name + "; ip -br link lists them");
         (void)look(order::rate);
     }
 

@@ -54,7 +54,7 @@ void set_bits(settings& s, text v) {
     if (bits & 16) s.notes.emplace_back("-o 16 (timestamps): -f ping stamps its frames, others do not; use -f ping");
     if (bits & 32)
         s.notes.emplace_back(
-            "-o 32 (indirect buffers): only VALE ports take them and none is built in; frames are sent from the ring's buffers");
+            "-o 32 (indirect buffers): a switch is in another process, which does not see this one's memory; frames are sent from the ring's buffers");
     s.dump |= (bits & 64) != 0;
     if (bits & 128) s.notes.emplace_back("-o 128 means nothing to pkt-gen; leave it out");
     s.rubbish |= (bits & 256) != 0;
@@ -119,10 +119,10 @@ constexpr tool::option<settings> table[] = {
     {'C', "conf", "TXSLOTS,RXSLOTS,TXRINGS,RXRINGS",
      "ring sizes and numbers to open the port with, 1 to 4 of them; 0: default", set_ring_config},
     {'H', "vnet-header", "BYTES", "0, 10 or 12; nm has it in the slot, so none is sent", set_vnet},
-    {'I', "indirect", "", "indirect buffers: for VALE ports, which this build has not",
+    {'I', "indirect", "", "indirect buffers: no port of pkt-gen's takes them, so frames are sent from the ring's",
      [](settings& s, text) {
          s.notes.emplace_back(
-             "-I: only VALE ports take indirect buffers and none is built in; frames are sent from the ring's buffers");
+             "-I (indirect buffers): a switch is in another process, which does not see this one's memory; frames are sent from the ring's buffers");
      }},
     {'o', "options", "BITS",
      "netmap's OPT_ bits: 2 access, 4 and 8 copy always, 64 dump, 256 rubbish, 512 and 1024 random, 2048 statistics",

@@ -62,7 +62,7 @@ sums_agree() {
 @test "default offloads: ping and TCP both ways, sums equal the kernel's" {
     start_bridge --json
     grep -q "af_packet" err
-    grep -q "what would make a faster mode safe: .*ethtool -K" err
+    grep -q "for a faster mode, or a safer one: .*ethtool -K" err
     works
     stops
     sums_agree
