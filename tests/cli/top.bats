@@ -221,3 +221,8 @@ in_tmux() {
     ended() { ! kill -0 $top 2>/dev/null; }
     soon ended
 }
+
+@test "an interface that is not there is refused" {
+    go top -i nm-nowhere --once
+    ends 1 "there is no interface nm-nowhere"
+}
