@@ -156,6 +156,7 @@ void record(job& j, P& port) {
         j.sum.peer_received = j.peer->received();
         j.sum.has_peer = true;
     }
+    if (!s.records()) j.sum.at_switch = tool::dropped_by_switch(s.port);
     const auto outcomes = j.sum.judge(s);
     nm::port_info info = std::visit([](auto& p) { return p.info(); }, *j.port);
     info.name = s.port;

@@ -21,7 +21,8 @@ std::vector<tool::outcome> summary::judge(const settings& s) const {
     }
     // Of what was to be sent: what the port cannot carry is lost as well as what it dropped.
     const std::uint64_t refused = from_file.too_long + from_file.too_short;
-    const std::uint64_t there = has_peer ? std::min(peer_received.frames, tx.completed) : tx.completed;
+    const std::uint64_t passed = tx.completed - std::min(tx.completed, at_switch.dropped());
+    const std::uint64_t there = has_peer ? std::min(peer_received.frames, passed) : passed;
     auto out = tool::judge(s.expect, tx.queued + refused, tx.queued - there + refused, pps(s));
     if (s.expect_lateness) {
         const std::uint64_t p99 = sent.lateness.percentile(99);
@@ -38,7 +39,7 @@ std::string summary::replay_text(const settings& s) const {
                                   clause(l.padded, "filled up with zeros"), clause(unsent(), "not sent"));
     out += fmt::format("Queued {}, completed {}, dropped {}{}", tx.queued, tx.completed, tx.counters.dropped(),
                        tx.pending != 0 ? fmt::format(", still waiting {}", tx.pending) : "");
-    out += causes(tx.counters) + "\n";
+    out += causes(tx.counters) + "\n" + tool::switch_drops_text(at_switch);
     if (has_peer) out += fmt::format("Peer received {} packets\n", peer_received.frames);
     if (timed(s) && sent.lateness.count() != 0) out += tool::percentiles_text("Late", sent.lateness);
     if (sent.dry != 0) out += fmt::format("Times that a frame was wanted and the file had none ready: {}\n", sent.dry);
@@ -84,6 +85,7 @@ void summary::add_replay(tool::json& j, const settings& s) const {
     j.add("padded", l.padded).add("unsent", unsent()).add("read_waits", sent.dry);
     j.add("queued", tx.queued).add("completed", tx.completed).add("pending", tx.pending);
     j.add("dropped", tx.counters.dropped()).add("drops", tool::drops_json(tx.counters));
+    tool::add_switch_drops(j, at_switch);
     if (timed(s)) j.add("lateness_ns", tool::percentiles_json(sent.lateness));
     if (has_peer) j.add("peer_received", peer_received.frames);
     if (!l.trouble.empty()) j.add("trouble", l.trouble);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/account.hpp"
+#include "common/switch_drops.hpp"
 #include "recorder.hpp"
 #include "sender.hpp"
 
@@ -19,6 +20,7 @@ struct summary {
     load from_file;
     sending sent;
     tool::tx_account tx;
+    nm::counters at_switch;
     bool has_peer = false;
     nm::counters peer_received;
 

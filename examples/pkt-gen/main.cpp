@@ -138,6 +138,7 @@ void limit_cpus(unsigned count) {
         j.sum.has_peer = true;
     }
     const bool hgrm_ok = !hgrm.is_open() || hgrm << j.sum.times.hgrm(1000) << std::flush;  // before stdout, which may have gone
+    j.sum.at_switch = tool::dropped_by_switch(s.port);
     const auto outcomes = j.sum.judge(s);
     nm::port_info info = std::visit([](auto& p) { return p.info(); }, *j.port);
     info.name = s.port;

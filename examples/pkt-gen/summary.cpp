@@ -31,6 +31,7 @@ void summary::print(const settings& s, const std::vector<tool::outcome>& outcome
         text += fmt::format("Received {}, dropped {}", rx.frames, rx.dropped());
     }
     text += (c.dropped() != 0 ? " (" + tool::drops_text(c) + ")" : "") + "\n";
+    if (sends) text += tool::switch_drops_text(at_switch);
     if (has_peer) text += fmt::format("Peer received {} packets, sent {}\n", peer_received.frames, peer_sent.frames);
     if (s.what == function::ping && times.count() != 0) text += tool::percentiles_text("Round trip", times);
     text += tool::to_text(outcomes);
@@ -49,6 +50,7 @@ void summary::print(const settings& s, const std::vector<tool::outcome>& outcome
         else if (s.what == function::ping)
             j.add("pings", pings).add("answered", times.count()).add("lost", pings - times.count());
         j.add("dropped", c.dropped()).add("drops", tool::drops_json(c));
+        if (sends) tool::add_switch_drops(j, at_switch);
         if (s.what == function::ping) j.add("latency_ns", tool::percentiles_json(times));
         if (has_peer) j.add("peer_received", peer_received.frames).add("peer_sent", peer_sent.frames);
         j.raw("expectations", tool::to_json(outcomes));

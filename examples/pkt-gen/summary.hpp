@@ -8,6 +8,7 @@
 #include "common/expect.hpp"
 #include "common/histogram.hpp"
 #include "common/open.hpp"
+#include "common/switch_drops.hpp"
 #include "worker.hpp"
 
 namespace pkt_gen {
@@ -16,7 +17,7 @@ namespace pkt_gen {
 struct summary {
     tool::totals done;
     tool::tx_account tx;
-    nm::counters rx;
+    nm::counters rx, at_switch;
     tool::histogram times;
     std::uint64_t pings = 0;
     bool has_peer = false;
@@ -39,19 +40,21 @@ struct summary {
 
     [[nodiscard]] double pps() const noexcept { return seconds > 0 ? static_cast<double>(done.packets) / seconds : 0; }
 
+    /// As far as it is known here.
+    [[nodiscard]] std::uint64_t arrived() const noexcept { return tx.completed - std::min(tx.completed, at_switch.dropped()); }
+
     [[nodiscard]] std::vector<tool::outcome> judge(const settings& s) const {
         std::uint64_t sent = 0;
         std::uint64_t lost = 0;
         switch (s.what) {
             case function::tx: {
                 sent = tx.queued;
-                const std::uint64_t there = has_peer ? std::min(peer_received.frames, tx.completed) : tx.completed;
-                lost = sent - there;
+                lost = sent - (has_peer ? std::min(peer_received.frames, arrived()) : arrived());
                 break;
             }
             case function::pong:
                 sent = tx.queued;
-                lost = sent - tx.completed;
+                lost = sent - arrived();
                 break;
             case function::rx:
                 sent = rx.frames + rx.dropped();

@@ -335,6 +335,8 @@ PY
     make x.pcap us 100 1000
     go -f x.pcap -i 'netmap:p{1' --peer 'netmap:p}1' --expect-loss 0 --expect-pps '>10' --expect-lateness 20s
     ends 0 "Peer received 100 packets"
+    go -f x.pcap -i vale1:alone --expect-loss 0
+    ends 3 "The switch dropped 100 of them (100 no destination)"
     go -f x.pcap -i null:x --expect-pps '>1T'
     ends 3 "NOT MET"
     go -f x.pcap -i null:x --expect-lateness 0

@@ -42,6 +42,20 @@ ended() { [[ $(ps -o stat= -p "$1") == Z* || -z $(ps -o stat= -p "$1") ]]; }
     grep -q "vale1:a: ptnet" rx.err
 }
 
+@test "a sender says in the end what the switch dropped, and takes it as lost" {
+    go -i vale1:b -f tx -n 1000 --expect-loss 0
+    ends 3 "The switch dropped 1000 of them (1000 no destination)"
+    says "1000 of 1000 frames lost: NOT MET"
+    timeout 20 "$tool" -i vale1:b -f tx -n 500 --json >tx.out 2>tx.err
+    json tx.out 'd["completed"] == 500 and d["switch_dropped"] == 500 and d["switch_drops"]["no destination"] == 500'
+    # Who hears them, and reads, has them.
+    in_background rx timeout -s INT 20 "$tool" -i vale1:a -f rx -n 500 -T 100000
+    soon there '"vale1:a" in ports'
+    go -i vale1:b -f tx -n 500 -R 5000 --expect-loss 0
+    ends 0
+    wait "$pid"
+}
+
 @test "valectl lists who has which port" {
     in_background a timeout 20 "$tool" -i vale1:a -f rx
     in_background b timeout 20 "$tool" -i vale1:b@conf:slots=256 -f rx
