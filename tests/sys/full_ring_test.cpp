@@ -3,7 +3,7 @@
 
 #include <poll.h>
 
-#include "netns.hpp"
+#include "veth.hpp"
 #include "nm/ports/netdev.hpp"
 
 namespace {
@@ -11,24 +11,13 @@ namespace {
 using namespace nm;
 using namespace nm::test;
 
-class full_ring : public netns_test, public testing::WithParamInterface<netdev_mode> {
+class full_ring : public veth_test, public testing::WithParamInterface<netdev_mode> {
 protected:
-    void SetUp() override {
-        netns_test::SetUp();
-        if (IsSkipped()) return;
-        ASSERT_EQ(run("ip link add nsa type veth peer name nsb"), 0);
-        ASSERT_EQ(run("ip link set nsb netns " + far.pid()), 0);
-        ASSERT_EQ(run("sysctl -w net.ipv6.conf.nsa.disable_ipv6=1"), 0);
-        (void)far.run("sysctl -w net.ipv6.conf.nsb.disable_ipv6=1");
-        ASSERT_EQ(run("ip link set nsa up"), 0);
-        ASSERT_EQ(far.run("ip link set nsb up"), 0);
-    }
     [[nodiscard]] static bool wakes(netdev& p) {
         p.arm(events::rx);
         pollfd f{p.fd(), POLLIN, 0};
         return ::poll(&f, 1, 0) == 1;
     }
-    far_side far;
 };
 INSTANTIATE_TEST_SUITE_P(, full_ring, testing::Values(netdev_mode::af_packet, netdev_mode::af_xdp_copy),
                          [](const auto& mode) { return mode.param == netdev_mode::af_packet ? "af_packet" : "af_xdp"; });

@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include "netns.hpp"
+#include "veth.hpp"
 #include "nm/sys/cutoff.hpp"
 #include "nm/sys/packet.hpp"
 #include "nm/sys/tap.hpp"
@@ -20,22 +20,13 @@ namespace {
 using namespace nm;
 using namespace nm::test;
 
-class host_tap : public netns_test {
+class host_tap : public veth_test {
 protected:
     void SetUp() override {
-        netns_test::SetUp();
-        if (IsSkipped()) return;
-        ASSERT_EQ(run("ip link add nsa type veth peer name nsb"), 0);
-        ASSERT_EQ(run("ip link set nsb netns " + far.pid()), 0);
-        ASSERT_EQ(run("sysctl -w net.ipv6.conf.nsa.disable_ipv6=1"), 0);
-        (void)far.run("sysctl -w net.ipv6.conf.nsb.disable_ipv6=1");
-        ASSERT_EQ(run("ip addr add 10.7.0.1/24 dev nsa"), 0);
-        ASSERT_EQ(run("ip link set nsa up"), 0);
-        ASSERT_EQ(far.run("ip addr add 10.7.0.2/24 dev nsb"), 0);
-        ASSERT_EQ(far.run("ip link set nsb up"), 0);
+        veth_test::SetUp();
+        if (!IsSkipped() && !HasFatalFailure()) give_addresses();
     }
     static sys::link_info link() { return *sys::query_link("nsa"); }
-    far_side far;
 };
 
 /// Frames that the TAP has, without their headers.

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <poll.h>
 
-#include "netns.hpp"
+#include "veth.hpp"
 #include "nm/sys/cutoff.hpp"
 #include "nm/sys/link.hpp"
 #include "nm/sys/packet.hpp"
@@ -14,19 +14,11 @@ namespace {
 using namespace nm;
 using namespace nm::test;
 
-class kernel_interface : public netns_test {
+class kernel_interface : public veth_test {
 protected:
     void SetUp() override {
-        netns_test::SetUp();
-        if (IsSkipped()) return;
-        ASSERT_EQ(run("ip link add nsa type veth peer name nsb"), 0);
-        ASSERT_EQ(run("ip link set nsb netns " + far.pid()), 0);
-        ASSERT_EQ(run("sysctl -w net.ipv6.conf.nsa.disable_ipv6=1"), 0);
-        (void)far.run("sysctl -w net.ipv6.conf.nsb.disable_ipv6=1");
-        ASSERT_EQ(run("ip addr add 10.7.0.1/24 dev nsa"), 0);
-        ASSERT_EQ(run("ip link set nsa up"), 0);
-        ASSERT_EQ(far.run("ip addr add 10.7.0.2/24 dev nsb"), 0);
-        ASSERT_EQ(far.run("ip link set nsb up"), 0);
+        veth_test::SetUp();
+        if (!IsSkipped() && !HasFatalFailure()) give_addresses();
     }
     [[nodiscard]] bool ping() const { return run("ping -c1 -W1 10.7.0.2") == 0; }
     [[nodiscard]] bool far_ping() const { return far.run("ping -c1 -W1 10.7.0.1") == 0; }
@@ -35,7 +27,6 @@ protected:
         EXPECT_TRUE(l) << (l ? "" : l.error().text);
         return *l;
     }
-    far_side far;
 };
 
 TEST_F(kernel_interface, query_tells_what_a_veth_is) {
