@@ -97,7 +97,7 @@ class Terminal:
         if interrupted:
             os.killpg(self.process.pid, signal.SIGINT)
         try:
-            status = self.process.wait(10)
+            status = self.process.wait(ENDS)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             return self.why("does not end when it is interrupted")

@@ -22,10 +22,7 @@ using namespace nm::test;
 
 class host_tap : public veth_test {
 protected:
-    void SetUp() override {
-        veth_test::SetUp();
-        if (!IsSkipped() && !HasFatalFailure()) give_addresses();
-    }
+    host_tap() : veth_test(true) {}
     static sys::link_info link() { return *sys::query_link("nsa"); }
 };
 

@@ -16,10 +16,7 @@ using namespace nm::test;
 
 class kernel_interface : public veth_test {
 protected:
-    void SetUp() override {
-        veth_test::SetUp();
-        if (!IsSkipped() && !HasFatalFailure()) give_addresses();
-    }
+    kernel_interface() : veth_test(true) {}
     [[nodiscard]] bool ping() const { return run("ping -c1 -W1 10.7.0.2") == 0; }
     [[nodiscard]] bool far_ping() const { return far.run("ping -c1 -W1 10.7.0.1") == 0; }
     static sys::link_info link() {
