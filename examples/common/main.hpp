@@ -50,7 +50,10 @@ template <class Settings>
 [[nodiscard]] std::string help(const about& self, std::span<const option<Settings>> table) {
     const auto indented = [](std::string_view lines, std::string_view by) {
         std::string out;
-        for (const char c : lines) out += c == '\n' ? "\n" + std::string(by) : std::string(1, c);
+        for (const char c : lines) {
+            out += c;
+            if (c == '\n') out += by;
+        }
         return out;
     };
     std::string out = fmt::format("usage: {}\n{}\n{}\n{}", indented(self.usage, "       "), self.purpose, help_text(table), exits(table));
